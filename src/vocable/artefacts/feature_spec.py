@@ -1,0 +1,100 @@
+"""What frames are: everything that must be equal before a codebook may label them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from vocable.artefacts.headers import digest_of
+from vocable.errors import InputError, MismatchError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """The identity of a kind of frames, and beside it how they were computed.
+
+    Two specs are equal when their identities are. `recorded` (precision, device) is no part of the identity: frames that
+    differ there are the same frames up to rounding.
+    """
+
+    kind: str
+    """`mfcc`, `logmel` or `encoder`."""
+    dim: int
+    """Values in a frame, context included."""
+    hop: int
+    """Samples from the start of a frame to the start of the next."""
+    receptive_field: int
+    """Samples a frame is computed from, context aside."""
+    sample_rate: int = 16000
+    """Hz."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Settings of the front end: window, mel bins, cepstra, …"""
+    model: str | None = None
+    """Digest of the encoder's weights."""
+    layer: int | None = None
+    """1-based: the output of the layer-th block."""
+    tap: str | None = None
+    waveform_normalization: str = "none"
+    chunking: str = "none"
+    frame_normalization: str = "none"
+    """`none`, `utterance`, `speaker`, or `corpus:` and the digest of its statistics."""
+    context: int = 0
+    """Neighbours stacked on each side."""
+    recorded: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop
+
+    def frame_count(self, samples: int) -> int:
+        """Return how many frames `samples` samples give: 1 + floor((samples - receptive_field) / hop), or none."""
+        return 0 if samples < self.receptive_field else 1 + (samples - self.receptive_field) // self.hop
+
+    def frame_time(self, frame: int) -> float:
+        """Return the centre of a frame's analysis window, in seconds."""
+        return (frame * self.hop + self.receptive_field / 2) / self.sample_rate
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides whether two specs are equal, as a JSON value."""
+        return {name: value for name, value in asdict(self).items() if name != "recorded"}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the identity."""
+        return digest_of(self.identity())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the whole spec as a JSON value."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> FeatureSpec:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: a key is missing or unknown.
+        """
+        known = {item.name for item in fields(cls)}
+        if unknown := sorted(set(value) - known):
+            raise InputError(f"a feature spec has the unknown key {unknown[0]!r}: it was written by a newer version of vocable")
+        try:
+            return cls(**value)
+        except TypeError as error:
+            raise InputError(f"a feature spec is incomplete ({error}): make the file again") from error
+
+    def differences(self, other: FeatureSpec) -> list[str]:
+        """Return one phrase for each part of the identity that differs, such as "layer 9 against 6"."""
+        mine, theirs = self.identity(), other.identity()
+        return [f"{name} {mine[name]!r} against {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+
+    def require_equal(self, other: FeatureSpec, mine: str, theirs: str) -> None:
+        """Refuse frames of another identity.
+
+        Raises:
+            MismatchError: says which parts differ and whose they are.
+        """
+        if differing := self.differences(other):
+            raise MismatchError(
+                f"{mine} and {theirs} are not of the same frames: {'; '.join(differing)}. Use frames and codebook of one kind"
+            )

@@ -1,0 +1,170 @@
+"""Audio files to mono float32 waveforms at one sample rate."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from vocable.audio.faults import AudioFault
+
+Waveform = NDArray[np.float32]
+
+LIBSNDFILE_EXTENSIONS = frozenset("wav flac ogg oga opus mp3 aif aiff aifc au sph w64 rf64 caf".split())  # noqa: SIM905
+MEDIA_EXTENSIONS = frozenset("m4a mp4 aac webm mka mkv wma mov amr".split())  # noqa: SIM905
+"""Read through PyAV, from the `media` extra."""
+
+# Their headers only estimate the number of samples, or may (no Xing or LAME header).
+_ESTIMATING_EXTENSIONS = frozenset({"mp3"}) | MEDIA_EXTENSIONS
+_ZIP_SLICE = re.compile(r"(?P<archive>.+\.zip):(?P<offset>\d+):(?P<length>\d+)", re.DOTALL)
+_PIECE = 1 << 20
+
+
+def resampled_length(samples: int, from_rate: int, to_rate: int) -> int:
+    """Return how many samples `read_waveform` gives for `samples` at another rate: the nearest integer, half up."""
+    return (2 * samples * to_rate + from_rate) // (2 * from_rate)
+
+
+def read_waveform(path: str, sample_rate: int, channel: int | None = None) -> Waveform:
+    """Decode a file, or the part of a zip archive named `archive.zip:offset:length`.
+
+    Channels are averaged, or one is taken (`channel`, from 1). Another sample rate is converted with soxr.
+
+    Returns:
+        Samples in [-1, 1], shape (samples,).
+
+    Raises:
+        AudioFault: unreadable, empty, vanished, silent, or not finite.
+    """
+    samples, rate = _decode(path)
+    if channel is not None:
+        if not 1 <= channel <= samples.shape[1]:
+            raise AudioFault("unreadable", f"channel {channel} asked for, {samples.shape[1]} there")
+        mono = samples[:, channel - 1]
+    else:
+        mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    _check_content(mono)
+    if rate != sample_rate:
+        mono = resample(mono, rate, sample_rate)
+    return np.ascontiguousarray(mono)
+
+
+def count_samples(path: str) -> tuple[int, int]:
+    """Return the number of samples in a channel and the sample rate, without decoding where the header can be trusted.
+
+    Raises:
+        AudioFault: unreadable, empty or vanished.
+    """
+    extension = extension_of(path)
+    if extension in MEDIA_EXTENSIONS:
+        samples, rate = _decode(path)
+        return len(samples), rate
+    try:
+        with _opened(path) as source, soundfile.SoundFile(source) as file:
+            if extension not in _ESTIMATING_EXTENSIONS and 0 < file.frames < 1 << 47:
+                return file.frames, file.samplerate
+            total = 0
+            while got := len(file.read(_PIECE, dtype="float32")):
+                total += got
+            rate = file.samplerate
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    if total == 0:
+        raise AudioFault("empty", "the file holds no samples")
+    return total, rate
+
+
+def extension_of(path: str) -> str:
+    """Return the lower-case extension without its dot; a zip slice has none."""
+    return Path(path).suffix[1:].lower()
+
+
+def _decode(path: str) -> tuple[NDArray[np.float32], int]:
+    """Return samples of shape (samples, channels) and their rate."""
+    if extension_of(path) in MEDIA_EXTENSIONS:
+        return _decode_media(path)
+    try:
+        with _opened(path) as source, soundfile.SoundFile(source) as file:
+            samples = file.read(dtype="float32", always_2d=True)
+            rate = file.samplerate
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    if not len(samples):
+        raise AudioFault("empty", "the file holds no samples")
+    return samples, rate
+
+
+def _opened(path: str) -> BinaryIO:
+    """Open a file or a zip slice; opening here, not in libsndfile, takes any name the filesystem has."""
+    slice_ = _ZIP_SLICE.fullmatch(path)
+    name = slice_["archive"] if slice_ else path
+    try:
+        file = open(name, "rb")  # noqa: SIM115 (the caller closes it)
+    except FileNotFoundError as error:
+        raise AudioFault("vanished", "the file is not there") from error
+    except OSError as error:
+        raise AudioFault("unreadable", f"can't be opened ({(error.strerror or str(error)).lower()})") from error
+    if slice_ is None:
+        return file
+    with file:
+        file.seek(int(slice_["offset"]))
+        return io.BytesIO(file.read(int(slice_["length"])))
+
+
+def _unreadable(path: str, error: Exception) -> AudioFault:
+    if not _ZIP_SLICE.fullmatch(path) and Path(path).stat().st_size == 0:
+        return AudioFault("empty", "the file has no bytes")
+    # libsndfile's message holds the repr of the file object, with an address that differs from run to run.
+    reason = str(error).rsplit(">: ", 1)[-1].removeprefix("Error : ").strip().rstrip(".")
+    return AudioFault("unreadable", f"can't be decoded ({reason or 'no format libsndfile knows'})")
+
+
+def _decode_media(path: str) -> tuple[NDArray[np.float32], int]:
+    try:
+        import av
+    except ImportError as error:
+        raise AudioFault(
+            "unreadable", f".{extension_of(path)} files need the media extra: pip install 'vocable[media]'"
+        ) from error
+    # Decoded from the start: seeking in such files is not exact to the sample.
+    try:
+        with _opened(path) as source, av.open(source, "r") as container:
+            if not container.streams.audio:
+                raise AudioFault("unreadable", "the file has no audio stream")
+            stream = container.streams.audio[0]
+            pieces = [_planar(frame.to_ndarray()) for frame in container.decode(stream)]
+            rate = stream.codec_context.sample_rate
+            channels = stream.codec_context.channels
+    except av.FFmpegError as error:
+        raise AudioFault("unreadable", f"can't be decoded ({error.strerror})") from error
+    if not pieces:
+        raise AudioFault("empty", "the file holds no samples")
+    samples = np.concatenate([piece if len(piece) == channels else piece.reshape(-1, channels).T for piece in pieces], axis=1)
+    return np.ascontiguousarray(samples.T), rate
+
+
+def _planar(piece: NDArray[Any]) -> NDArray[np.float32]:
+    if np.issubdtype(piece.dtype, np.integer):
+        return (piece.astype(np.float64) / 2.0 ** (8 * piece.dtype.itemsize - 1)).astype(np.float32)
+    return piece.astype(np.float32)
+
+
+def _check_content(mono: Waveform) -> None:
+    # A finite sum proves every sample finite, at a fraction of the cost of looking at each.
+    if not np.isfinite(mono.sum(dtype=np.float64)):
+        raise AudioFault("not finite", f"{int((~np.isfinite(mono)).sum())} samples are NaN or infinite")
+    if not mono.any():
+        raise AudioFault("silent", "every sample is zero")
+
+
+def resample(mono: Waveform, from_rate: int, to_rate: int) -> Waveform:
+    """Return a waveform at another rate, `resampled_length` samples long."""
+    wanted = resampled_length(len(mono), from_rate, to_rate)
+    out = soxr.resample(mono, from_rate, to_rate, quality="HQ")[:wanted]
+    return np.pad(out, (0, wanted - len(out)))

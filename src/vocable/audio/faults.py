@@ -1,0 +1,86 @@
+"""Why an utterance is left out, and the file that says so."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vocable.artefacts.headers import canonical_json
+from vocable.artefacts.writing import write_text
+from vocable.errors import InputError
+
+REASONS = {
+    "unreadable": "can't be decoded",
+    "empty": "no samples",
+    "short": "shorter than one frame",
+    "long": "over the length limit",
+    "not finite": "NaN or infinite samples",
+    "silent": "all samples zero",
+    "vanished": "gone since the manifest was made",
+    "changed": "another length than the manifest says",
+    "duplicate id": "another file has the same id",
+    "name": "a name no manifest can carry",
+    "worker died": "its block of work killed its worker twice",
+}
+"""Every reason with its meaning."""
+
+
+class AudioFault(InputError):
+    """A file that can't serve as an utterance; `reason` is one of `REASONS`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass(frozen=True, order=True)
+class Skipped:
+    """An utterance that was left out: its path as given, its reason, and the particulars."""
+
+    path: str
+    reason: str
+    detail: str
+
+    @classmethod
+    def of(cls, path: str, fault: AudioFault) -> Skipped:
+        """Make the record of a fault; bytes of the path that aren't UTF-8 are shown by their number."""
+        return cls(printable(path), fault.reason, fault.detail)
+
+
+def printable(path: str) -> str:
+    """Return a path that can be printed and written as UTF-8, whatever its bytes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def write_skipped(path: Path, skipped: Iterable[Skipped]) -> None:
+    """Write `skipped.jsonl`, sorted by path; an empty list makes an empty file."""
+    write_text(path, "".join(canonical_json(asdict(item)) + "\n" for item in sorted(skipped)))
+
+
+def read_skipped(path: Path) -> list[Skipped]:
+    """Read what `write_skipped` wrote."""
+    return [Skipped(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:
+    """Return how many were left out for each reason, most first."""
+    return dict(Counter(item.reason for item in skipped).most_common())
+
+
+def require_none(skipped: list[Skipped], record: Path | None = None) -> None:
+    """Raise when anything was left out: what `--strict` means.
+
+    Raises:
+        InputError: names the first one and counts the rest.
+    """
+    if skipped:
+        first = min(skipped)
+        rest = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        where = f" (all in {record})" if record else ""
+        raise InputError(f"{first.path}: {first.reason}: {first.detail}{rest}{where}; mend or remove them, or leave --strict out")

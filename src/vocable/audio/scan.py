@@ -1,0 +1,136 @@
+"""From a folder to candidates for a manifest: finding audio files, and reading what their headers say."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vocable.audio.decoding import LIBSNDFILE_EXTENSIONS, MEDIA_EXTENSIONS, count_samples, extension_of, resampled_length
+from vocable.audio.faults import AudioFault, Skipped, printable
+from vocable.audio.manifest import Manifest, Utterance, id_of
+from vocable.errors import InputError
+
+_LINE_BREAKING = re.compile(r"[\t\n\r\x00]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthLimits:
+    """Which lengths are usable."""
+
+    min_samples: int = 400
+    """Samples of one frame, at the working sample rate."""
+    max_samples: int | None = None
+
+    def check(self, samples: int, sample_rate: int) -> None:
+        """Refuse a length outside the limits.
+
+        Raises:
+            AudioFault: short or long.
+        """
+        if samples < self.min_samples:
+            raise AudioFault("short", f"{samples} samples at {sample_rate} Hz; one frame takes {self.min_samples}")
+        if self.max_samples is not None and samples > self.max_samples:
+            raise AudioFault("long", f"{samples / sample_rate:.1f} s; the limit is {self.max_samples / sample_rate:g} s")
+
+
+def find_audio(root: Path, extensions: Iterable[str] = ()) -> tuple[list[str], list[Skipped]]:
+    """Return the audio files below a folder, relative to it and sorted by their bytes, and the folders that can't be listed.
+
+    Links are followed; a folder that several lead to, itself among them, is entered once.
+
+    Args:
+        root: an existing folder.
+        extensions: in any case, with or without dots, several joined by commas too; all known ones if empty.
+
+    Raises:
+        InputError: the folder doesn't exist.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder: give a folder of audio, or a manifest")
+    wanted = {
+        item.strip().lower().removeprefix(".") for items in extensions for item in items.split(",")
+    } or LIBSNDFILE_EXTENSIONS | MEDIA_EXTENSIONS
+    found: list[str] = []
+    closed: list[Skipped] = []
+    seen: set[tuple[int, int]] = set()
+
+    def note(error: OSError) -> None:
+        closed.append(
+            Skipped(
+                printable(os.path.relpath(error.filename, root)), "unreadable", f"the folder can't be listed ({error.strerror})"
+            )
+        )
+
+    for folder, subfolders, files in os.walk(root, onerror=note, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders.sort(key=os.fsencode)
+        relative = os.path.relpath(folder, root)
+        prefix = "" if relative == "." else relative + os.sep
+        found.extend(prefix + name for name in files if extension_of(name) in wanted)
+    return sorted(found, key=os.fsencode), closed
+
+
+def examine(root: str, paths: Iterable[str], sample_rate: int, limits: LengthLimits) -> Iterator[Utterance | Skipped]:
+    """Yield, for each path below `root`, a row with its length at `sample_rate`, or why it can't be one."""
+    for path in paths:
+        try:
+            check_name(path)
+            samples, rate = count_samples(os.path.join(root, path))
+            samples = resampled_length(samples, rate, sample_rate)
+            limits.check(samples, sample_rate)
+            yield Utterance(id_of(path), path, samples)
+        except AudioFault as fault:
+            yield Skipped.of(path, fault)
+
+
+def check_name(path: str) -> None:
+    """Refuse a path that a manifest can't carry.
+
+    Raises:
+        AudioFault: not UTF-8, or with a tab or line break in it, or beginning with a blank, which fairseq's reader strips.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise AudioFault("name", "the name is not UTF-8; rename the file") from error
+    if _LINE_BREAKING.search(path):
+        raise AudioFault("name", "the name holds a tab or a line break; rename the file")
+    if path != path.strip():
+        raise AudioFault("name", "the name begins or ends with a blank; rename the file")
+
+
+def without_duplicates(rows: Iterable[Utterance | Skipped]) -> tuple[list[Utterance], list[Skipped]]:
+    """Part usable rows from skipped ones, and leave out each row whose id an earlier one has."""
+    utterances: list[Utterance] = []
+    skipped: list[Skipped] = []
+    owner: dict[str, str] = {}
+    for row in rows:
+        if isinstance(row, Skipped):
+            skipped.append(row)
+        elif row.id in owner:
+            skipped.append(Skipped(row.path, "duplicate id", f"{owner[row.id]} has the id {row.id!r} too"))
+        else:
+            owner[row.id] = row.path
+            utterances.append(row)
+    return utterances, skipped
+
+
+def complete(manifest: Manifest, limits: LengthLimits) -> Iterator[Utterance | Skipped]:
+    """Yield the rows of a manifest that was read, with lengths looked up where they are unknown, or why they can't serve."""
+    for at, item in enumerate(manifest):
+        try:
+            samples = item.samples
+            if samples < 0:
+                counted, rate = count_samples(item.path)
+                samples = resampled_length(counted, rate, manifest.sample_rate)
+            limits.check(samples, manifest.sample_rate)
+            yield Utterance(item.id, manifest.paths[at], samples, item.speaker, item.channel)
+        except AudioFault as fault:
+            yield Skipped.of(manifest.paths[at], fault)

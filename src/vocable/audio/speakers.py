@@ -1,0 +1,125 @@
+"""Who speaks: from a path pattern or a table; and splits that keep whole utterances or whole speakers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from vocable.audio.manifest import Manifest
+from vocable.errors import InputError
+
+
+def with_speakers(manifest: Manifest, source: str) -> Manifest:
+    """Return the manifest with a speaker for each utterance.
+
+    Args:
+        manifest: its paths are matched as they stand, relative to its root.
+        source: a pattern such as `{speaker}/*/*` or `*/{speaker}-*`, in which * is any text without a slash; or a file
+            of lines `utterance speaker`, as Kaldi's utt2spk.
+
+    Raises:
+        InputError: a path doesn't match, or an utterance is not in the table.
+    """
+    if "{speaker}" in source:
+        speakers = _from_pattern(manifest.paths, source)
+    elif Path(source).is_file():
+        speakers = _from_table(manifest.ids, Path(source))
+    else:
+        raise InputError(f"{source!r} is neither a file nor a pattern with {{speaker}} in it, such as '{{speaker}}/*/*'")
+    return replace(manifest, speakers=tuple(speakers))
+
+
+def split(manifest: Manifest, valid_percent: float, seed: int, by_speaker: bool = False) -> tuple[Manifest, Manifest]:
+    """Split into train and valid, each in the manifest's order.
+
+    The utterances (or speakers) with the lowest hash of seed and id go to valid: round(valid_percent · n) of them, at least
+    one when `valid_percent` > 0, never all. By speaker, speakers are taken until they hold that part of the audio.
+
+    Args:
+        manifest: to split.
+        valid_percent: a fraction from 0 to 1, as in fairseq despite its name.
+        seed: of the hash.
+        by_speaker: keep each speaker's utterances together.
+
+    Raises:
+        InputError: the fraction isn't one, or speakers are asked for and unknown.
+    """
+    if not 0 <= valid_percent <= 1:
+        raise InputError(f"valid-percent {valid_percent} is not between 0 and 1: it is a fraction, 0.01 for one in a hundred")
+    if valid_percent == 0 or len(manifest) == 0:
+        return manifest, manifest.select([])
+    groups = _speaker_groups(manifest) if by_speaker else {name: [row] for row, name in enumerate(manifest.ids)}
+    if len(groups) < 2:
+        raise InputError(
+            f"a split needs two {'speakers' if by_speaker else 'utterances'} at least; there is {len(groups)}: "
+            "use --valid-percent 0"
+        )
+    # By speaker, audio counts; by utterance, utterances do.
+    weight = {name: float(manifest.samples[rows].sum()) if by_speaker else 1.0 for name, rows in groups.items()}
+    goal = valid_percent * sum(weight.values()) if by_speaker else round(valid_percent * len(groups))
+    valid: list[int] = []
+    taken = 0.0
+    for name in sorted(groups, key=lambda item: hash_fraction(seed, item))[: len(groups) - 1]:
+        if valid and taken >= goal:
+            break
+        valid += groups[name]
+        taken += weight[name]
+    held_out = np.zeros(len(manifest), dtype=bool)
+    held_out[valid] = True
+    return manifest.select(np.flatnonzero(~held_out)), manifest.select(np.flatnonzero(held_out))
+
+
+def hash_fraction(seed: int, name: str) -> float:
+    """Return a number in [0, 1) that follows from seed and name alone: a draw that needs no order and no state."""
+    return int.from_bytes(
+        hashlib.blake2b(f"{seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=7).digest(), "big"
+    ) / (1 << 56)
+
+
+def _from_pattern(paths: Iterable[str], pattern: str) -> list[str]:
+    parts = re.split(r"(\{speaker\}|\*)", pattern)
+    if parts.count("{speaker}") != 1:
+        raise InputError(f"the speaker pattern {pattern!r} should hold {{speaker}} once")
+    expression = re.compile(
+        "".join({"{speaker}": "(?P<speaker>[^/]+?)", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
+    )
+    speakers = []
+    for path in paths:
+        match = expression.fullmatch(path)
+        if match is None:
+            raise InputError(f"the speaker pattern {pattern!r} doesn't match {path!r}: * stands for any text without a slash")
+        speakers.append(match["speaker"])
+    return speakers
+
+
+def _from_table(ids: Iterable[str], table: Path) -> list[str]:
+    speakers: dict[str, str] = {}
+    for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            fields = line.split("\t") if "\t" in line else line.split()
+            if len(fields) != 2:
+                raise InputError(f"{table} line {number} should be an utterance and its speaker, but reads {line!r}")
+            speakers[fields[0].strip()] = fields[1].strip()
+    found = []
+    for name in ids:
+        speaker = speakers.get(name, speakers.get(name.rsplit("/", 1)[-1]))
+        if speaker is None:
+            raise InputError(f"{table} has no speaker for {name!r}")
+        found.append(speaker)
+    return found
+
+
+def _speaker_groups(manifest: Manifest) -> dict[str, list[int]]:
+    if manifest.speakers is None:
+        raise InputError("a split by speaker needs speakers: give --speakers with a pattern such as '{speaker}/*/*', or a table")
+    groups: dict[str, list[int]] = {}
+    for row, speaker in enumerate(manifest.speakers):
+        if speaker is None:
+            raise InputError(f"a split by speaker needs every speaker; {manifest.ids[row]!r} has none")
+        groups.setdefault(speaker, []).append(row)
+    return groups

@@ -1,0 +1,262 @@
+"""`vocable fairseq …`: the commands of fairseq's simple_kmeans, argument for argument."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from vocable.audio.faults import write_skipped
+from vocable.cli.options import Running, work_folder
+from vocable.cli.tables import report_skipped, shown
+from vocable.errors import InputError
+from vocable.execution.engine import Engine
+from vocable.execution.memory import keep_freed_memory
+from vocable.recipes import fairseq
+from vocable.recipes.codebooks import FitSettings
+from vocable.units.dictionary import write_dictionary
+
+
+def wav2vec_manifest(
+    root: Path,
+    /,
+    *,
+    valid_percent: float = 0.01,
+    dest: Path = Path(),
+    ext: str = "flac",
+    seed: int = 42,
+    path_must_contain: str | None = None,
+) -> None:
+    """Write train.tsv and valid.tsv: the root, then a path and a number of samples a line.
+
+    Files come in sorted order, so that a seed gives the same split everywhere.
+
+    Parameters
+    ----------
+    root
+        Folder to search for audio.
+    valid_percent
+        Part of the files for valid: a fraction from 0 to 1, despite its name.
+    dest
+        Folder for the manifests. If it ends in .tsv, that file is written.
+    ext
+        File name ending.
+    seed
+        Of the split.
+    path_must_contain
+        Take only files whose real path contains this text.
+    """
+    made = fairseq.write_manifests(root, dest, ext, valid_percent, seed, path_must_contain)
+    if dest.suffix == ".tsv":
+        print("--dest ends in .tsv: taken for the manifest itself, not for a folder of that name")
+    for path, count in made.rows.items():
+        print(f"{path}: {count:,} utterances")
+    if made.skipped:
+        record = (dest.parent if dest.suffix == ".tsv" else dest) / "skipped.jsonl"
+        write_skipped(record, made.skipped)
+        report_skipped(made.skipped, record)
+
+
+def dump_mfcc_feature(
+    tsv_dir: Path,
+    split: str,
+    nshard: int,
+    rank: int,
+    feat_dir: Path,
+    /,
+    *,
+    sample_rate: int = 16000,
+    running: Running = Running(),
+) -> None:
+    """Write {split}_{rank}_{nshard}.npy and .len with 39 MFCCs every 10 ms.
+
+    Parameters
+    ----------
+    tsv_dir
+        Folder of {split}.tsv.
+    split
+        Name of the manifest.
+    nshard
+        Number of shards.
+    rank
+        Which shard, from 0.
+    feat_dir
+        Folder for the features.
+    sample_rate
+        Hz; audio at other rates is converted.
+    """
+    keep_freed_memory()
+    with Engine(running.work()) as engine:
+        made = fairseq.dump_mfcc(tsv_dir, split, nshard, rank, feat_dir, engine, work_folder(feat_dir), sample_rate, _warn)
+    print(f"{made.npy}: {made.utterances:,} utterances, {made.frames:,} frames")
+
+
+def learn_kmeans(
+    feat_dir: Path,
+    split: str,
+    nshard: int,
+    km_path: Path,
+    n_clusters: int,
+    /,
+    *,
+    seed: int = 0,
+    percent: float = -1.0,
+    init: Literal["k-means++", "random"] = "k-means++",
+    max_iter: int = 100,
+    batch_size: int = 10000,
+    tol: float = 0.0,
+    max_no_improvement: int = 100,
+    n_init: int = 20,
+    reassignment_ratio: float = 0.0,
+    running: Running = Running(),
+) -> None:
+    """Fit mini-batch k-means to dumped features, with scikit-learn's meaning of all options.
+
+    Parameters
+    ----------
+    feat_dir
+        Folder of {split}_{rank}_{nshard}.npy.
+    split
+        Name of the features.
+    nshard
+        Number of shards; all are used.
+    km_path
+        The codebook, written exactly there as safetensors, whatever its suffix.
+    n_clusters
+        Number of units.
+    seed
+        Of samples and starts.
+    percent
+        Part of the utterances to fit on, from 0 to 1; -1 for all. The sample doesn't depend on nshard.
+    init
+        How centroids start.
+    max_iter
+        Passes over the frames at most.
+    batch_size
+        Frames in a mini-batch.
+    tol
+        Movement of the centroids that ends the fit; 0 turns this off.
+    max_no_improvement
+        Mini-batches without improvement that end the fit.
+    n_init
+        Starts, of which the best is kept.
+    reassignment_ratio
+        Part of the largest cluster's weight below which a cluster starts anew.
+    """
+    if percent == 0 or percent > 1:
+        raise InputError(f"--percent {percent} should be above 0 and at most 1, or -1 for all")
+    keep_freed_memory()
+    settings = FitSettings(
+        clusters=n_clusters,
+        seed=seed,
+        fraction=1.0 if percent < 0 else percent,
+        algorithm="minibatch",
+        n_init=n_init,
+        max_iter=max_iter,
+        tol=tol,
+        init=init,
+        batch_size=batch_size,
+        max_no_improvement=max_no_improvement,
+        reassignment_ratio=reassignment_ratio,
+    )
+    with Engine(running.work()) as engine:
+        codebook = fairseq.learn_kmeans(feat_dir, split, nshard, km_path, settings, engine)
+    fit = codebook.fit
+    # The original prints the sum of squared distances over the number of frames under this name.
+    print(
+        f"{km_path}: {len(codebook)} clusters of {fit['frames']:,} frames, total inertia {shown(fit['inertia'] / fit['frames'])}"
+    )
+
+
+def dump_km_label(
+    feat_dir: Path, split: str, km_path: Path, nshard: int, rank: int, lab_dir: Path, /, *, running: Running = Running()
+) -> None:
+    """Write {split}_{rank}_{nshard}.km with the label of each frame.
+
+    Parameters
+    ----------
+    feat_dir
+        Folder of {split}_{rank}_{nshard}.npy.
+    split
+        Name of the features.
+    km_path
+        A codebook of ours, or a scikit-learn model (joblib), which is read without running anything in it.
+    nshard
+        Number of shards.
+    rank
+        Which shard, from 0.
+    lab_dir
+        Folder for the labels.
+    """
+    keep_freed_memory()
+    with Engine(running.work()) as engine:
+        print(fairseq.dump_km_label(feat_dir, split, km_path, nshard, rank, lab_dir, engine, work_folder(lab_dir)))
+
+
+def merge(lab_dir: Path, split: str, nshard: int, /) -> None:
+    """Join {split}_0_{nshard}.km … into {split}.km; a missing shard is an error.
+
+    Parameters
+    ----------
+    lab_dir
+        Folder of the labels.
+    split
+        Name of the labels.
+    nshard
+        Number of shards.
+    """
+    path, lines = fairseq.merge_labels(lab_dir, split, nshard)
+    print(f"{path}: {lines:,} utterances")
+
+
+def dictionary(n_clusters: int, lab_dir: Path, /) -> None:
+    """Write dict.km.txt with the units 0 … K - 1; one that stands there is replaced, not added to.
+
+    Parameters
+    ----------
+    n_clusters
+        Number of units, K.
+    lab_dir
+        Folder of the labels.
+    """
+    if n_clusters < 1:
+        raise InputError(
+            f"a dictionary of {n_clusters} units is empty, and every label would be unknown: give the number of clusters"
+        )
+    write_dictionary(lab_dir / "dict.km.txt", n_clusters)
+    print(f"{lab_dir / 'dict.km.txt'}: {n_clusters:,} units")
+
+
+def preprocess(
+    *,
+    trainpref: Path,
+    destdir: Path,
+    source_lang: Annotated[Literal["km"], Parameter(alias="-s")] = "km",
+    only_source: bool = False,
+    workers: int = 1,
+) -> None:
+    """Write dict.km.txt for labels, with the units 0 … K - 1 in order.
+
+    Parameters
+    ----------
+    trainpref
+        Path of the labels without .km.
+    destdir
+        Folder for the dictionary.
+    source_lang
+        Ending of the labels.
+    only_source
+        Without effect: labels have no target side.
+    workers
+        Without effect: there is nothing to spread.
+    """
+    path, clusters = fairseq.labels_dictionary(trainpref, destdir)
+    print(f"{path}: {clusters:,} units in order")
+    print("fairseq's preprocess.py sorts them by frequency and pads them with madeupword entries to a multiple of 8, so that a")
+    print("unit's class is not its number plus 4; units in order are what HuBERT's training takes.")
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)

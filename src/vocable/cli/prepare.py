@@ -1,0 +1,104 @@
+"""`vocable prepare`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from vocable.cli.options import Audio, Fitting, Forms, Frames, Running
+from vocable.cli.tables import print_columns, print_table, report_reasons, shown
+from vocable.execution.memory import keep_freed_memory
+from vocable.execution.progress import duration
+from vocable.recipes.codebooks import FitSettings
+from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.frames import FrameChoice
+from vocable.recipes.label_preparation import Preparation, Prepared
+from vocable.recipes.label_preparation import prepare as prepare_labels
+from vocable.recipes.plan import plan_preparation
+
+
+def prepare(
+    audio: Path,
+    /,
+    *,
+    out: Path,
+    valid_percent: float = 0.01,
+    by_speaker: bool = False,
+    form: Forms = ("km",),
+    strict: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    fitting: Fitting = FitSettings(),
+    source: Audio = CorpusSettings(),
+    frames: Frames = FrameChoice(),
+    running: Running = Running(),
+) -> int:
+    """Make HuBERT training labels of a folder of speech.
+
+    Writes train.tsv, valid.tsv, codebook.safetensors, train.km, valid.km, dict.km.txt, skipped.jsonl and summary.json.
+    Killed at any moment, the same command goes on where it was.
+
+    Parameters
+    ----------
+    audio
+        A folder of audio, or a manifest (.tsv, .scp, .csv, .jsonl, .parquet).
+    out
+        Folder for the results.
+    valid_percent
+        Part of the utterances for valid: a fraction from 0 to 1, despite its name.
+    by_speaker
+        Keep each speaker's utterances on one side of the split; needs --speakers.
+    form
+        Forms of the labels: km (text), units (compact, with ids), rle (run-length text).
+    strict
+        Make any unusable file an error.
+    overwrite
+        Replace what other settings or audio made in --out.
+    dry_run
+        Say what would be done, how long it takes and what it needs, and do nothing.
+    """
+    settings = Preparation(
+        corpus=source,
+        frames=frames,
+        fit=fitting,
+        valid_percent=valid_percent,
+        by_speaker=by_speaker,
+        strict=strict,
+        forms=tuple(f".{item}" for item in form),
+    )
+    keep_freed_memory()
+    work = running.work()
+    if dry_run:
+        print_table(f"{audio} would become labels in {out}", plan_preparation(audio, settings, work).rows())
+        return 0
+    begun = time.monotonic()
+    made = prepare_labels(audio, out, settings, work, overwrite)
+    show(made, time.monotonic() - begun)
+    return 0
+
+
+def show(made: Prepared, elapsed: float) -> None:
+    """Print what came of a preparation."""
+    if made.missing:
+        print(f"This shard is done; {made.missing} blocks are left to others. The last shard to finish writes the labels.")
+        return
+    print_columns(
+        f"Labels in {made.folder}",
+        ["split", "utterances", "hours", "frames", "units used", "perplexity", "mean run", "bits/s"],
+        [
+            [
+                name,
+                part["utterances"],
+                part["seconds"] / 3600,
+                part["frames"],
+                f"{part['used']} of {part['units']}",
+                part["perplexity"],
+                part["mean_run"],
+                part["bitrate"],
+            ]
+            for name, part in made.summary["splits"].items()
+        ],
+    )
+    report_reasons(made.summary["skipped"], made.folder / "skipped.jsonl")
+    hours = sum(part["seconds"] for part in made.summary["splits"].values()) / 3600
+    print(f"Inertia {shown(made.summary['frame_inertia'])} a frame; {hours:.2f} h of audio in {duration(elapsed)}.")

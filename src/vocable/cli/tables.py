@@ -1,0 +1,65 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vocable.audio.faults import REASONS, Skipped, count_reasons
+
+
+def print_table(title: str, rows: Mapping[str, Any]) -> None:
+    """Print name and value, a row each."""
+    console = _console()
+    console.print(title, markup=False, highlight=False)
+    if not rows:
+        return
+    table = Table(show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    for name, value in rows.items():
+        table.add_row(name.replace("_", " "), Text(shown(value)))
+    console.print(table)
+
+
+def print_columns(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Print a table with a header."""
+    console = _console()
+    console.print(title, markup=False, highlight=False)
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(Text(shown(value)) for value in row))
+    console.print(table)
+
+
+def shown(value: Any) -> str:
+    """Return a value as people write it."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) >= 100 else f"{value:.4f}".rstrip("0").rstrip(".") or "0"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def report_skipped(skipped: Iterable[Skipped], record: Path) -> None:
+    """Print what was left out, by reason."""
+    report_reasons(count_reasons(skipped), record)
+
+
+def report_reasons(counts: Mapping[str, int], record: Path) -> None:
+    """Print how many were left out for each reason."""
+    if counts:
+        print(f"Left out, named in {record}:")
+        for reason, count in counts.items():
+            print(f"  {count:6,} {reason}: {REASONS[reason]}")
+
+
+def _console() -> Console:
+    # Without a terminal, rich would cut lines at 80 columns.
+    console = Console()
+    return console if console.is_terminal else Console(width=200)

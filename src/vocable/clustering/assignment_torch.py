@@ -1,0 +1,47 @@
+"""`NearestCentroid` on a torch device: scores there, near-ties decided there in float64, labels equal to the CPU's."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from vocable.clustering.assignment import Array, Labels, NearestCentroid
+
+_ROWS = 1 << 16
+
+
+class TorchNearestCentroid(NearestCentroid):
+    """Labels frames on a device. Frames too close to two centroids for its precision are decided on the CPU."""
+
+    def __init__(self, centroids: Array, device: str) -> None:
+        super().__init__(centroids)
+        self._device = torch.device(device)
+        self._device_columns = torch.from_numpy(self._columns).to(self._device)
+        self._device_bias = torch.from_numpy(self._bias).to(self._device)
+        self._device_shift = torch.from_numpy(self._shift).to(self._device)
+
+    def __call__(self, frames: Array) -> Labels:
+        """Return the label of each frame of shape (frames, dim)."""
+        frames = self._checked(frames)
+        labels = np.empty(len(frames), dtype=np.int32)
+        with torch.inference_mode():
+            for first in range(0, len(frames), _ROWS):
+                piece = frames[first : first + _ROWS]
+                labels[first : first + len(piece)] = self._label_piece(piece)
+        return labels
+
+    def _label_piece(self, frames: Array) -> Labels:
+        centred = torch.from_numpy(np.ascontiguousarray(frames)).to(self._device) - self._device_shift
+        scores = torch.addmm(self._device_bias, centred, self._device_columns)
+        top = scores.topk(min(2, scores.shape[1]), dim=1)
+        labels = top.indices[:, 0].to(torch.int32).cpu().numpy()
+        if scores.shape[1] == 1:
+            return labels
+        lengths = centred.norm(dim=1) * 1.01
+        error = (self._product_error * lengths + self._bias_error * self._longest) * self._longest
+        error = error + 4 * len(self._shift) * float(np.finfo(np.float64).eps) * (lengths + self._longest) ** 2
+        sure = top.values[:, 0] - top.values[:, 1] > 2 * error  # false for NaN
+        close = np.flatnonzero(~sure.cpu().numpy())
+        if len(close):
+            labels[close] = super().__call__(frames[close])
+        return labels

@@ -1,0 +1,59 @@
+"""Where a fit stands after each pass, kept in a small file, so that a killed fit loses one pass at most."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from vocable.artefacts.tensors import read_tensors, write_tensors
+from vocable.clustering.assignment import Array
+from vocable.errors import InputError
+
+_FORMAT = "vocable.fit-state/1"
+_EVERY = 2.0  # seconds; shorter passes are cheaper to repeat than to keep
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The centroids before the next pass."""
+
+    level: int
+    """Which of the growing samples is being gone through, from 1."""
+    centroids: Array
+    history: list[float]
+    """Inertia per frame after each pass over that sample."""
+
+
+class FitState:
+    """The file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last = time.monotonic()
+
+    def read(self) -> Progress | None:
+        """Return what an earlier run left, if anything."""
+        if not self._path.exists():
+            return None
+        try:
+            tensors, header = read_tensors(self._path, _FORMAT)
+        except InputError:
+            return None  # it only saves time
+        return Progress(header["level"], tensors["centroids"], header["history"])
+
+    def write(self, progress: Progress) -> None:
+        """Keep the progress, unless it was kept a moment ago."""
+        now = time.monotonic()
+        if now - self._last < _EVERY:
+            return
+        self._last = now
+        write_tensors(
+            self._path,
+            {"centroids": progress.centroids},
+            {"format": _FORMAT, "level": progress.level, "history": progress.history},
+        )
+
+    def remove(self) -> None:
+        """Forget the progress of a finished fit."""
+        self._path.unlink(missing_ok=True)

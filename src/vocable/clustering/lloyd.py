@@ -1,0 +1,290 @@
+"""Lloyd's algorithm on growing samples: many cheap passes over few frames, then few over all.
+
+Labels and sums are exact, so the result is the same for frames in memory and in a stream, for any blocks and any number of
+threads.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocable.clustering.assignment import Array, Labeller, Labels, NearestCentroid
+from vocable.clustering.cluster_sums import ClusterSums, Grid
+from vocable.clustering.fit_state import FitState, Progress
+from vocable.clustering.seeding import Seeding, seed_centroids
+from vocable.clustering.sources import ArraySource, FrameSource, drawn, sampled
+from vocable.execution.progress import LINE_EVERY
+
+SEEDING_FRAMES = 60
+"""Frames for each centroid in the sample that seeding sees; with fewer, inertia suffers at 768 dimensions."""
+
+_GROWTH = 4
+_EARLY_TOLERANCE = 1e-3  # on samples: what comes later moves the centroids more than the passes this saves
+_PIECE_ROWS = 1 << 13
+
+
+@dataclass(frozen=True, kw_only=True)
+class LloydSettings:
+    """How a fit is run."""
+
+    n_clusters: int
+    seeding: Seeding
+    n_init: int
+    max_iter: int
+    tol: float
+    """Stop when a pass lowers the inertia by less than this part of it."""
+    seed: int
+    workers: int
+    labeller: Labeller = NearestCentroid
+    state: FitState | None = None
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit found."""
+
+    centroids: Array
+    inertia: float
+    passes: int
+    """Over all frames."""
+    labels: Labels | None
+    """Of the frames, if they were in memory."""
+    weights: NDArray[np.float64]
+    """Number of frames, or their weight, in each cluster."""
+    history: list[float] = field(default_factory=list)
+    """Inertia per frame after each pass over all frames."""
+
+
+def fit_lloyd(
+    source: FrameSource,
+    count: int,
+    settings: LloydSettings,
+    weights: NDArray[np.float64] | None = None,
+    given: Array | None = None,
+) -> Fit:
+    """Cluster the frames of a source.
+
+    Args:
+        source: gone through once a pass, unless it is in memory.
+        count: its number of frames, at least as many as clusters.
+        settings: how.
+        weights: of the frames, for a source in memory.
+        given: centroids to start from; frames are seeded otherwise.
+    """
+    fraction = seeding_fraction(count, settings.n_clusters)
+    sample, sample_weights = _sample(source, weights, settings.seed, fraction, count)
+    grid = Grid.of(sample, sample_weights)
+    with ThreadPoolExecutor(settings.workers) as threads:
+        fitter = _Fitter(settings, grid, sample, sample_weights, threads)
+        begun = settings.state.read() if settings.state is not None else None
+        centroids = begun.centroids if begun is not None else given if given is not None else fitter.best_start()
+        level = 0
+        while fraction * _GROWTH < 1:
+            fraction *= _GROWTH
+            level += 1
+            if begun is None or begun.level <= level:
+                part, part_weights = _level(source, weights, settings.seed, fraction, count)
+                centroids = fitter.run(part, part_weights, centroids, _EARLY_TOLERANCE, level, begun).centroids
+        fit = fitter.run(source, weights, centroids, settings.tol, level + 1, begun)
+    if settings.state is not None:
+        settings.state.remove()
+    return fit
+
+
+def seeding_fraction(count: int, n_clusters: int) -> float:
+    """Return the part of the frames that seeding sees: all of few, else an expected 60 for each centroid."""
+    wanted = SEEDING_FRAMES * n_clusters
+    return 1.0 if count <= 2 * wanted else wanted / count
+
+
+class _Fitter:
+    """Runs Lloyd's passes, with what stays the same from level to level."""
+
+    def __init__(
+        self,
+        settings: LloydSettings,
+        grid: Grid,
+        sample: Array,
+        sample_weights: NDArray[np.float64] | None,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._settings, self._grid, self._threads = settings, grid, threads
+        self._sample, self._sample_weights = sample, sample_weights
+        self._last_line = time.monotonic()
+
+    def best_start(self) -> Array:
+        """Return the seeded centroids; of several starts, those with the lowest inertia after some passes over the sample."""
+        settings = self._settings
+        generator = np.random.default_rng(settings.seed)
+        best: Fit | None = None
+        for _ in range(settings.n_init):
+            start = seed_centroids(self._sample, settings.n_clusters, settings.seeding, generator, self._sample_weights)
+            fit = self.run(ArraySource(self._sample), self._sample_weights, start, _EARLY_TOLERANCE)
+            if best is None or fit.inertia < best.inertia:
+                best = fit
+        assert best is not None
+        return best.centroids
+
+    def run(
+        self,
+        source: FrameSource,
+        weights: NDArray[np.float64] | None,
+        centroids: Array,
+        tol: float,
+        level: int | None = None,
+        begun: Progress | None = None,
+    ) -> Fit:
+        """Alternate labels and means until the inertia settles; what is returned belongs to the centroids returned.
+
+        Args:
+            source: of the frames.
+            weights: of the frames.
+            centroids: to start from.
+            tol: when to stop.
+            level: number of the sample, for the state that is kept; none is kept without it.
+            begun: an earlier run's progress, which counts if it is of this level.
+        """
+        memory = _Remembered(source.frames, weights) if isinstance(source, ArraySource) else None
+        history = list(begun.history) if begun is not None and begun.level == level else []
+        while True:
+            sums = self._pass(source, memory, centroids)
+            total = float(sums.weights.sum())
+            history.append(sums.inertia(centroids) / total)
+            updated = self._repaired(sums.means(centroids), sums)
+            settled = len(history) > 1 and history[-2] - history[-1] <= tol * history[-2]
+            if settled or len(history) > self._settings.max_iter or np.array_equal(updated, centroids):
+                labels = memory.labels if memory is not None else None
+                return Fit(centroids, history[-1] * total, len(history), labels, sums.weights, history)
+            centroids = updated
+            if level is not None:
+                self._note(Progress(level, centroids, history))
+
+    def _note(self, progress: Progress) -> None:
+        """Keep the progress, and show it now and then."""
+        if self._settings.state is not None:
+            self._settings.state.write(progress)
+        now = time.monotonic()
+        if self._settings.verbose and now - self._last_line >= LINE_EVERY:
+            self._last_line = now
+            line = f"k-means: sample {progress.level}, pass {len(progress.history)}, {progress.history[-1]:.6g} a frame"
+            print(line, file=sys.stderr, flush=True)
+
+    def _pass(self, source: FrameSource, memory: _Remembered | None, centroids: Array) -> ClusterSums:
+        """Return the sums of all frames under their nearest centroids."""
+        label = self._settings.labeller(centroids)
+        if memory is not None:
+            return memory.updated_sums(label, self._grid, self._settings.n_clusters, self._threads)
+        total = ClusterSums(self._grid, self._settings.n_clusters)
+        for part in _ahead(self._threads, lambda block: self._sums(block, label), source.blocks(), 2 * self._settings.workers):
+            total.merge(part)
+        return total
+
+    def _sums(self, block: Array, label: Callable[[Array], Labels]) -> ClusterSums:
+        sums = ClusterSums(self._grid, self._settings.n_clusters)
+        for first in range(0, len(block), _PIECE_ROWS):
+            piece = block[first : first + _PIECE_ROWS]
+            sums.add(piece, label(piece))
+        return sums
+
+    def _repaired(self, centroids: Array, sums: ClusterSums) -> Array:
+        """Move the centroids of empty clusters to the frames of the sample that lie farthest from their own."""
+        empty = np.flatnonzero(sums.weights <= 0)
+        if not len(empty):
+            return centroids
+        filled = np.flatnonzero(sums.weights > 0)
+        nearest = NearestCentroid(centroids[filled])
+        distances = nearest.squared_distances(self._sample, nearest(self._sample))
+        if self._sample_weights is not None:
+            distances = distances * (self._sample_weights > 0)
+        farthest = np.argsort(-distances, kind="stable")[: len(empty)]
+        centroids = centroids.copy()
+        centroids[empty[: len(farthest)]] = self._sample[farthest]
+        return centroids
+
+
+class _Remembered:
+    """Frames in memory with their labels, so that a pass need only add up those whose label changed."""
+
+    def __init__(self, frames: Array, weights: NDArray[np.float64] | None) -> None:
+        self.frames, self.weights = frames, weights
+        self.labels: Labels | None = None
+        self._sums: ClusterSums | None = None
+
+    def updated_sums(
+        self, label: Callable[[Array], Labels], grid: Grid, n_clusters: int, threads: ThreadPoolExecutor
+    ) -> ClusterSums:
+        """Label all frames anew and return the sums under their labels."""
+        before = self.labels
+        labels = np.empty(len(self.frames), dtype=np.int32)
+
+        def relabel(piece: slice) -> ClusterSums:
+            frames, weights = self.frames[piece], None if self.weights is None else self.weights[piece]
+            labels[piece] = new = label(frames)
+            part = ClusterSums(grid, n_clusters)
+            if before is None:
+                part.add(frames, new, weights)
+                return part
+            old = before[piece]
+            moved = np.flatnonzero(new != old)
+            weights = None if weights is None else weights[moved]
+            part.add(frames[moved], old[moved], weights, sign=-1)
+            part.add(frames[moved], new[moved], weights)
+            return part
+
+        sums = ClusterSums(grid, n_clusters) if self._sums is None else self._sums
+        for part in threads.map(relabel, [slice(at, at + _PIECE_ROWS) for at in range(0, len(self.frames), _PIECE_ROWS)]):
+            sums.merge(part)
+        self.labels, self._sums = labels, sums
+        return sums
+
+
+@dataclass(frozen=True)
+class _Thinned:
+    """A sample of a stream."""
+
+    source: FrameSource
+    seed: int
+    fraction: float
+
+    def blocks(self) -> Iterator[Array]:
+        return sampled(self.source, self.seed, self.fraction)
+
+
+def _level(
+    source: FrameSource, weights: NDArray[np.float64] | None, seed: int, fraction: float, count: int
+) -> tuple[FrameSource, NDArray[np.float64] | None]:
+    """Return a sample of a source as a source: in memory if the source is."""
+    if not isinstance(source, ArraySource):
+        return _Thinned(source, seed, fraction), None
+    frames, frame_weights = _sample(source, weights, seed, fraction, count)
+    return ArraySource(frames), frame_weights
+
+
+def _sample(
+    source: FrameSource, weights: NDArray[np.float64] | None, seed: int, fraction: float, count: int
+) -> tuple[Array, NDArray[np.float64] | None]:
+    """Gather a sample of frames, and their weights."""
+    if fraction >= 1 and isinstance(source, ArraySource):
+        return source.frames, weights
+    frames = np.concatenate(list(sampled(source, seed, fraction)))
+    return frames, None if weights is None else weights[drawn(seed, 0, count, fraction)]
+
+
+def _ahead(threads: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterator[Any], window: int) -> Iterator[Any]:
+    """Map with threads, `window` items ahead at most, so that a stream isn't drawn into memory."""
+    waiting: list[Any] = []
+    for item in items:
+        waiting.append(threads.submit(function, item))
+        if len(waiting) >= window:
+            yield waiting.pop(0).result()
+    for future in waiting:
+        yield future.result()

@@ -1,0 +1,157 @@
+"""Mini-batch k-means as scikit-learn's MiniBatchKMeans runs it, with the options of fairseq's learn_kmeans.
+
+After Sculley, "Web-scale k-means clustering" (2010), with scikit-learn's choices: the best of several starts by inertia on a
+validation sample; batches drawn with replacement; an exponentially weighted average of the batches' inertia that ends the run
+when it has not improved for a while; clusters with too little weight moved to random frames of the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocable.clustering.assignment import Array, NearestCentroid
+from vocable.clustering.seeding import Seeding, seed_centroids
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiniBatchSettings:
+    """How a run goes; fairseq's values are in its documentation of learn_kmeans."""
+
+    n_clusters: int
+    seeding: Seeding
+    n_init: int
+    max_iter: int
+    """In passes over the frames, counted by batches."""
+    batch_size: int
+    tol: float
+    """End when the centroids' squared movement is at most this part of the frames' variance; 0 turns it off."""
+    max_no_improvement: int | None
+    reassignment_ratio: float
+    init_size: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class MiniBatchFit:
+    """Centroids with the weight each has gathered, and the number of batches seen."""
+
+    centroids: Array
+    weights: NDArray[np.float64]
+    steps: int
+
+
+def fit_minibatch(
+    frames: Array, settings: MiniBatchSettings, weights: NDArray[np.float64] | None = None, given: Array | None = None
+) -> MiniBatchFit:
+    """Cluster frames in memory (or memory-mapped), shape (frames, dim)."""
+    generator = np.random.default_rng(settings.seed)
+    each = np.ones(len(frames)) if weights is None else weights
+    batch_size = min(settings.batch_size, len(frames))
+    centroids = given.copy() if given is not None else _best_start(frames, each, settings, generator)
+    gathered = np.zeros(len(centroids))
+    stop = _Stopping(
+        settings, len(frames), batch_size, float(frames.var(axis=0, dtype=np.float64).mean()) if settings.tol > 0 else 0.0
+    )
+    seen = 0
+    for step in range(max(1, settings.max_iter * len(frames) // batch_size)):
+        rows = generator.integers(0, len(frames), batch_size)
+        seen += batch_size
+        reassign = seen >= 10 * len(centroids) or not gathered.all()
+        if reassign:
+            seen = 0
+        before = centroids.copy()
+        inertia = update(
+            frames[rows], each[rows], centroids, gathered, settings.reassignment_ratio if reassign else 0.0, generator
+        )
+        if stop.now(step, inertia / each[rows].sum(), float(((centroids - before).astype(np.float64) ** 2).sum())):
+            return MiniBatchFit(centroids, gathered, step + 1)
+    return MiniBatchFit(centroids, gathered, step + 1)
+
+
+def update(
+    frames: Array,
+    each: NDArray[np.float64],
+    centroids: Array,
+    gathered: NDArray[np.float64],
+    reassignment_ratio: float = 0.0,
+    generator: np.random.Generator | None = None,
+) -> float:
+    """Move centroids, in place, towards the frames nearest to them, and return the batch's inertia before.
+
+    Args:
+        frames: a batch, shape (frames, dim).
+        each: weights of the frames.
+        centroids: shape (clusters, dim), changed.
+        gathered: weight of all frames each cluster has had, changed.
+        reassignment_ratio: clusters with less than this part of the largest weight start anew.
+        generator: of random numbers, for that.
+    """
+    nearest = NearestCentroid(centroids)
+    labels = nearest(frames)
+    inertia = float((nearest.squared_distances(frames, labels) * each).sum())
+    order = np.argsort(labels, kind="stable")
+    present, firsts = np.unique(labels[order], return_index=True)
+    sums = np.add.reduceat((frames * each[:, None])[order].astype(np.float64), firsts, axis=0)
+    added = np.add.reduceat(each[order], firsts)
+    new = gathered[present] + added
+    moved = new > 0
+    at = present[moved]
+    centroids[at] = (centroids[at] * gathered[at, None] + sums[moved]) / new[moved, None]
+    gathered[present] = new
+    if reassignment_ratio > 0 and generator is not None:
+        _reassign(frames, centroids, gathered, reassignment_ratio, generator)
+    return inertia
+
+
+def _reassign(
+    frames: Array, centroids: Array, gathered: NDArray[np.float64], ratio: float, generator: np.random.Generator
+) -> None:
+    weak = gathered < ratio * gathered.max()
+    if weak.sum() > 0.5 * len(frames):  # as many as half the batch, the weakest first
+        weak[np.argsort(gathered)[int(0.5 * len(frames)) :]] = False
+    if weak.any():
+        centroids[weak] = frames[generator.choice(len(frames), int(weak.sum()), replace=False)]
+        gathered[weak] = gathered[~weak].min()
+
+
+def _best_start(frames: Array, each: NDArray[np.float64], settings: MiniBatchSettings, generator: np.random.Generator) -> Array:
+    size = settings.init_size or 3 * settings.batch_size
+    if size < settings.n_clusters:
+        size = 3 * settings.n_clusters
+    size = min(size, len(frames))
+    check = generator.integers(0, len(frames), size)
+    best, least = None, np.inf
+    for _ in range(settings.n_init):
+        rows = generator.choice(len(frames), size, replace=False) if size < len(frames) else np.arange(len(frames))
+        start = seed_centroids(frames[rows], settings.n_clusters, settings.seeding, generator, each[rows])
+        nearest = NearestCentroid(start)
+        inertia = float((nearest.squared_distances(frames[check], nearest(frames[check])) * each[check]).sum())
+        if inertia < least:
+            best, least = start, inertia
+    assert best is not None
+    return best
+
+
+class _Stopping:
+    """Decides when enough batches were seen."""
+
+    def __init__(self, settings: MiniBatchSettings, count: int, batch_size: int, variance: float) -> None:
+        self._patience = settings.max_no_improvement
+        self._movement_limit = settings.tol * variance
+        self._alpha = min(1.0, 2 * batch_size / (count + 1))
+        self._average: float | None = None
+        self._least = np.inf
+        self._without = 0
+
+    def now(self, step: int, inertia: float, movement: float) -> bool:
+        if step == 0:  # the first batch's inertia is that of the start
+            return False
+        self._average = inertia if self._average is None else self._average * (1 - self._alpha) + inertia * self._alpha
+        if self._movement_limit > 0 and movement <= self._movement_limit:
+            return True
+        self._without = 0 if self._average < self._least else self._without + 1
+        self._least = min(self._least, self._average)
+        return self._patience is not None and self._without >= self._patience

@@ -1,0 +1,1 @@
+"""Scores: how well units tell phones apart, and how two labellings agree."""

@@ -1,0 +1,92 @@
+"""Long work shows itself: a bar on a terminal, a line every thirty seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+LINE_EVERY = 30.0  # seconds
+
+
+class Progress:
+    """Counts what was worked through, seconds of audio or things, and prints a line now and then."""
+
+    def __init__(self, title: str, total: float, unit: str, stream: IO[str]) -> None:
+        self._title, self._total, self._unit, self._stream = title, total, unit, stream
+        self._done = 0.0
+        self._start = self._last = time.monotonic()
+
+    def advance(self, amount: float) -> None:
+        """Count work that was done now."""
+        self._done += amount
+        now = time.monotonic()
+        if now - self._last >= LINE_EVERY:
+            self._last = now
+            print(status_line(self._title, self._done, self._total, now - self._start, self._unit), file=self._stream, flush=True)
+
+    def pass_over(self, amount: float) -> None:
+        """Count work that an earlier run did, which must not make this one look faster."""
+        self._total -= amount
+
+
+class _Bar(Progress):
+    """The same on a terminal, as a bar."""
+
+    def __init__(self, title: str, total: float, unit: str, stream: IO[str]) -> None:
+        super().__init__(title, total, unit, stream)
+        from rich.console import Console
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Shown
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        self.shown = Shown(*columns, console=Console(file=stream), transient=True)
+        self._task = self.shown.add_task(title, total=total or 1.0, rate="")
+
+    def advance(self, amount: float) -> None:
+        self._done += amount
+        self.shown.update(self._task, advance=amount, rate=_rate(self._done, time.monotonic() - self._start, self._unit))
+
+    def pass_over(self, amount: float) -> None:
+        super().pass_over(amount)
+        self.shown.update(self._task, total=max(self._total, 1e-9))
+
+
+@contextmanager
+def progress(title: str, total: float, unit: str = "audio", stream: IO[str] | None = None) -> Iterator[Progress]:
+    """Show the progress of work on `total` seconds of audio, or things of another unit, while the block runs."""
+    stream = stream or sys.stderr
+    if not stream.isatty():
+        yield Progress(title, total, unit, stream)
+        return
+    bar = _Bar(title, total, unit, stream)
+    with bar.shown:
+        yield bar
+
+
+def status_line(title: str, done: float, total: float, elapsed: float, unit: str = "audio") -> str:
+    """Return a line such as "units: 45 %, 12.3 of 27.1 h of audio, 850 audio-hours per hour, 1 min left"."""
+    part = done / total if total > 0 else 1.0
+    left = duration((total - done) / done * elapsed) + " left" if done > 0 else "time unknown"
+    amount = f"{done / 3600:.1f} of {total / 3600:.1f} h of audio" if unit == "audio" else f"{done:,.0f} of {total:,.0f} {unit}"
+    return f"{title}: {part:.0%}, {amount}, {_rate(done, elapsed, unit)}, {left}"
+
+
+def _rate(done: float, elapsed: float, unit: str) -> str:
+    rate = done / max(elapsed, 1e-9)
+    return f"{rate:,.0f} audio-hours per hour" if unit == "audio" else f"{rate:,.0f} {unit} a second"
+
+
+def duration(seconds: float) -> str:
+    """Return a rounded duration: "40 s", "3 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

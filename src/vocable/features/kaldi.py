@@ -1,0 +1,150 @@
+"""Kaldi's filter bank in NumPy: short-time frames, power spectra, mel energies.
+
+The numbers are Kaldi's (`feat/feature-window.cc`, `feat/mel-computations.cc`), as torchaudio and kaldi-native-fbank have them,
+without dither. Work goes through blocks of fixed numbers of rows, chosen by the utterance's own length, so that the same
+matrix kernels meet the same rows whatever else is computed: results don't depend on batches, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocable.audio.decoding import Waveform
+from vocable.errors import InputError
+
+Frames = NDArray[np.float32]
+
+BLOCK_ROWS = 256  # 256 frames of 512 points stay in the second-level cache
+_SMALLEST_BLOCK = 32
+LOG_FLOOR = float(np.finfo(np.float32).eps)  # 1.19e-7, Kaldi's
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterBank:
+    """Log mel energies of 25 ms windows every 10 ms, `snip_edges` style: only windows that lie whole in the waveform.
+
+    Raises:
+        InputError: the filters don't fit between low_freq and the Nyquist frequency.
+    """
+
+    sample_rate: int = 16000
+    num_mel_bins: int = 23
+    window: Literal["povey", "hamming"] = "povey"
+    low_freq: float = 20.0
+    """Hz."""
+    high_freq: float = 0.0
+    """Hz; 0 or less counts from the Nyquist frequency."""
+    preemphasis: float = 0.97
+    scale: float = 1.0
+    """Factor on the waveform: 32768 gives Kaldi's 16-bit values, 1 those of fairseq."""
+
+    def __post_init__(self) -> None:
+        if self.num_mel_bins < 3 or not 0 <= self.low_freq < self.top_freq <= self.sample_rate / 2:
+            raise InputError(
+                f"{self.num_mel_bins} mel bins between {self.low_freq:g} and {self.top_freq:g} Hz don't make "
+                f"a filter bank at {self.sample_rate} Hz"
+            )
+
+    @property
+    def length(self) -> int:
+        """Samples in a window."""
+        return self.sample_rate * 25 // 1000
+
+    @property
+    def hop(self) -> int:
+        """Samples between windows."""
+        return self.sample_rate // 100
+
+    @property
+    def fft_size(self) -> int:
+        """Points of the Fourier transform: the next power of two."""
+        return 1 << (self.length - 1).bit_length()
+
+    @property
+    def top_freq(self) -> float:
+        """Upper end of the highest filter in Hz."""
+        return self.high_freq if self.high_freq > 0 else self.sample_rate / 2 + self.high_freq
+
+    def frame_count(self, samples: int) -> int:
+        """Return the number of windows that lie whole in `samples` samples."""
+        return 0 if samples < self.length else 1 + (samples - self.length) // self.hop
+
+    @cached_property
+    def taper(self) -> Frames:
+        """The window, shape (length,): symmetric, with the waveform's scale in it."""
+        phase = 2 * np.pi * np.arange(self.length) / (self.length - 1)
+        shape = (0.5 - 0.5 * np.cos(phase)) ** 0.85 if self.window == "povey" else 0.54 - 0.46 * np.cos(phase)
+        return (self.scale * shape).astype(np.float32)
+
+    @cached_property
+    def filters(self) -> Frames:
+        """Triangles, linear in mel, shape (fft_size // 2 + 1, num_mel_bins); the Nyquist bin has no weight, as in Kaldi."""
+        low, high = _mel(self.low_freq), _mel(self.top_freq)
+        step = (high - low) / (self.num_mel_bins + 1)
+        centre = low + step * (1 + np.arange(self.num_mel_bins))
+        bins = _mel(np.arange(self.fft_size // 2) * self.sample_rate / self.fft_size)[:, None]
+        weights = np.maximum(0.0, np.minimum(bins - (centre - step), (centre + step) - bins) / step)
+        if (weights.max(axis=0) == 0).any():
+            raise InputError(f"{self.num_mel_bins} mel bins at {self.sample_rate} Hz leave some without a frequency: take fewer")
+        return np.vstack([weights, np.zeros(self.num_mel_bins)]).astype(np.float32)
+
+    def __call__(self, waveform: Waveform) -> Frames:
+        """Return log mel energies, shape (frames, num_mel_bins)."""
+        count = self.frame_count(len(waveform))
+        out = np.empty((count, self.num_mel_bins), dtype=np.float32)
+        if count == 0:
+            return out
+        windows = np.lib.stride_tricks.sliding_window_view(waveform, self.length)[:: self.hop]
+        for first, rows in row_blocks(count):
+            block = np.zeros((rows, self.fft_size), dtype=np.float32)
+            valid = min(rows, count - first)
+            self._tapered(windows[first : first + valid], block[:valid, : self.length])
+            spectrum = np.fft.rfft(block)
+            energies = (spectrum.real**2 + spectrum.imag**2) @ self.filters
+            out[first : first + valid] = np.log(np.maximum(energies[:valid], np.float32(LOG_FLOOR)))
+        return out
+
+    def _tapered(self, windows: Frames, out: Frames) -> None:
+        """Remove each window's mean, emphasise high frequencies, taper: in that order."""
+        centred = windows - windows.mean(axis=1, keepdims=True, dtype=np.float32)
+        factor = np.float32(self.preemphasis)
+        out[:, 1:] = centred[:, 1:] - factor * centred[:, :-1]
+        out[:, 0] = centred[:, 0] - factor * centred[:, 0]  # the sample before the first is taken to equal it
+        out *= self.taper
+
+
+def row_blocks(count: int) -> Iterator[tuple[int, int]]:
+    """Yield (first, rows) that cover `count` rows: whole blocks, then one of the smallest power of two that holds the rest."""
+    first = 0
+    while count - first >= BLOCK_ROWS:
+        yield first, BLOCK_ROWS
+        first += BLOCK_ROWS
+    if rest := count - first:
+        yield first, max(_SMALLEST_BLOCK, 1 << (rest - 1).bit_length())
+
+
+def cepstral_matrix(num_mel_bins: int, num_ceps: int, lifter: float) -> Frames:
+    """Return log mel energies → liftered cepstra, shape (num_mel_bins, num_ceps): orthonormal DCT-II times 1 + L/2 sin(πi/L)."""
+    order = np.arange(num_ceps)
+    angle = np.pi / num_mel_bins * (np.arange(num_mel_bins)[:, None] + 0.5) * order
+    dct = np.sqrt(2.0 / num_mel_bins) * np.cos(angle)
+    dct[:, 0] = np.sqrt(1.0 / num_mel_bins)
+    liftered: NDArray[np.float64] = dct * (1.0 + 0.5 * lifter * np.sin(np.pi * order / lifter))
+    return liftered.astype(np.float32)
+
+
+def deltas(frames: Frames) -> Frames:
+    """Return Σ n (c[t+n] - c[t-n]) / 10 over n = 1, 2, with the end frames repeated (torchaudio's compute_deltas, window 5)."""
+    padded = np.pad(frames, ((2, 2), (0, 0)), mode="edge")
+    near, far = padded[3:-1] - padded[1:-3], padded[4:] - padded[:-4]
+    return ((near + np.float32(2) * far) / np.float32(10)).astype(np.float32)
+
+
+def _mel(frequency: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    return 1127.0 * np.log1p(np.asarray(frequency, dtype=np.float64) / 700.0)

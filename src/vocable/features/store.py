@@ -1,0 +1,175 @@
+"""Frames on disk as fairseq has them: `NAME.npy` with all utterances stacked, `NAME.len` with a line of frames for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocable.artefacts.writing import space_checked, write_text
+from vocable.errors import InputError, MismatchError
+from vocable.features.kaldi import Frames
+
+# The header of fairseq's files (npy_append_array): format 2.0, padded so that rows can be added without moving the data.
+_HEADER_SIZE = 192
+
+
+def npy_header(rows: int, dim: int) -> bytes:
+    """Return the 192-byte header of a float32 array of shape (rows, dim)."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}".encode("latin1")
+    return b"\x93NUMPY\x02\x00" + (_HEADER_SIZE - 12).to_bytes(4, "little") + text.ljust(_HEADER_SIZE - 13) + b"\n"
+
+
+def length_file(npy: Path) -> Path:
+    """Return the `.len` that belongs to a `.npy`."""
+    return npy.with_suffix(".len")
+
+
+class StoredFrames:
+    """Frames that lie on disk, memory-mapped; utterance i is `self[i]`, float32 of shape (frames, dim).
+
+    Raises:
+        InputError: a file is missing, or not what it should be.
+        MismatchError: the lengths don't add up to the rows.
+    """
+
+    def __init__(self, npy: Path) -> None:
+        self.path = npy
+        self.array = _mapped(npy)
+        self.lengths = read_lengths(length_file(npy))
+        self._ends = np.cumsum(self.lengths)
+        total = int(self._ends[-1]) if len(self._ends) else 0
+        if total != len(self.array):
+            raise MismatchError(
+                f"{npy} has {len(self.array)} frames, but {length_file(npy).name} adds up to {total}: "
+                "its dump was interrupted; make both again"
+            )
+
+    @property
+    def dim(self) -> int:
+        """Values in a frame."""
+        return int(self.array.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, utterance: int) -> Frames:
+        end = int(self._ends[utterance])
+        return self.array[end - int(self.lengths[utterance]) : end]
+
+    def __iter__(self) -> Iterator[Frames]:
+        return (self[at] for at in range(len(self)))
+
+
+def read_lengths(path: Path) -> NDArray[np.int64]:
+    """Read a `.len` file.
+
+    Raises:
+        InputError: it is missing, or a line is no number; the message names the line.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} doesn't exist: it belongs beside the .npy of the same name")
+    lengths = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if not line.strip().isdigit():
+            raise InputError(f"{path} line {number} should be a number of frames, but reads {line!r}")
+        lengths.append(int(line))
+    return np.array(lengths, dtype=np.int64)
+
+
+def write_lengths(path: Path, lengths: Sequence[int] | NDArray[np.int64]) -> None:
+    """Write a `.len` file."""
+    write_text(path, "".join(f"{int(length)}\n" for length in lengths))
+
+
+class FrameAppender:
+    """Adds utterances to a store, one at a time.
+
+    Data come first, then the header that counts them, then the line in `.len`; so a kill leaves a file that NumPy opens, and
+    reopening it drops what an interrupted `append` left over. One process at a time may append to a store.
+
+    Args:
+        npy: the array's file; made if it doesn't exist.
+        dim: values in a frame.
+
+    Raises:
+        MismatchError: the store has frames of another dimension, or fewer than its `.len` says.
+    """
+
+    def __init__(self, npy: Path, dim: int) -> None:
+        self._npy, self._dim = npy, dim
+        npy.parent.mkdir(parents=True, exist_ok=True)
+        if npy.exists():
+            self._rows = self._recover()
+        else:
+            self._rows = 0
+            npy.write_bytes(npy_header(0, dim))
+            length_file(npy).write_bytes(b"")
+
+    def append(self, frames: Frames) -> None:
+        """Add an utterance's frames, shape (frames, dim)."""
+        if frames.ndim != 2 or frames.shape[1] != self._dim:
+            raise MismatchError(
+                f"frames of shape {frames.shape} can't be added to {self._npy}, which holds {self._dim} values a frame"
+            )
+        with space_checked(self._npy):
+            with self._npy.open("r+b") as file:
+                write_rows(file, self._rows, frames)
+                self._rows += len(frames)
+                file.seek(0)
+                file.write(npy_header(self._rows, self._dim))
+            with length_file(self._npy).open("a") as lines:
+                lines.write(f"{len(frames)}\n")
+
+    def _recover(self) -> int:
+        array = _mapped(self._npy)
+        lengths = length_file(self._npy)
+        text = lengths.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]
+        rows = sum(int(line) for line in whole.split())
+        if array.shape[1] != self._dim or rows > len(array):
+            raise MismatchError(
+                f"{self._npy} holds {array.shape[0]} frames of {array.shape[1]} values; "
+                f"expected at least {rows} of {self._dim}: make it again"
+            )
+        if whole != text:
+            os.truncate(lengths, len(whole))
+        with self._npy.open("r+b") as file:
+            file.write(npy_header(rows, self._dim))
+            file.truncate(_HEADER_SIZE + rows * self._dim * 4)
+        return rows
+
+
+def make_room(npy: Path, rows: int, dim: int) -> None:
+    """Make a file with room for (rows, dim) float32, or leave alone the one that has it. Several processes may do so at once."""
+    size = _HEADER_SIZE + rows * dim * 4
+    npy.parent.mkdir(parents=True, exist_ok=True)
+    with space_checked(npy), npy.open("ab") as file:
+        if file.tell() != size:
+            file.truncate(size)
+    with space_checked(npy), npy.open("r+b") as file:
+        file.write(npy_header(rows, dim))
+
+
+def write_rows(file: BinaryIO, first: int, frames: Frames) -> None:
+    """Write frames at row `first` of an open store; two processes that write the same rows write the same bytes."""
+    file.seek(_HEADER_SIZE + first * frames.shape[1] * 4)
+    file.write(np.ascontiguousarray(frames, dtype="<f4").data)
+
+
+def _mapped(npy: Path) -> Frames:
+    if not npy.is_file():
+        raise InputError(f"{npy} doesn't exist")
+    try:
+        array: Frames = np.load(npy, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{npy} is not a whole .npy file ({error}): make it again") from error
+    if array.ndim != 2 or array.dtype != np.float32:
+        raise InputError(
+            f"{npy} should hold float32 frames of shape (frames, dim), but holds {array.dtype} of shape {array.shape}"
+        )
+    return array

@@ -1,0 +1,1 @@
+"""Whole jobs as a few readable steps."""

@@ -1,0 +1,79 @@
+"""One form of an artefact to another: codebooks, labels, manifests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from vocable.artefacts.tensors import is_safetensors
+from vocable.artefacts.writing import replacing
+from vocable.audio.manifest_files import is_manifest, read_manifest, write_manifest
+from vocable.clustering.codebook import read_codebook
+from vocable.errors import InputError
+from vocable.units.label_files import SUFFIXES, open_units, read_units, text_writer, write_units
+from vocable.units.preflight import check_labels
+from vocable.units.units import Survey
+
+
+def convert(source: Path, target: Path, manifest: Path | None = None, sample_rate: int = 16000) -> str:
+    """Convert a file to the form that the target's suffix names, and say what was done.
+
+    Codebooks: safetensors, `.npy`, scikit-learn's pickles and joblib files (read only). Labels: `.km`, `.units`, `.rle`.
+    Manifests: `.tsv`, `.scp`, `.csv`, `.jsonl`, `.parquet`.
+
+    Args:
+        source: read by its content, labels and manifests by their suffix.
+        target: written whole or not at all.
+        manifest: whose utterance ids labels get that don't hold them.
+        sample_rate: Hz in which a manifest counts.
+
+    Raises:
+        InputError: there is no such conversion.
+    """
+    if not source.is_file():
+        raise InputError(f"{source} doesn't exist")
+    if source.suffix in SUFFIXES or target.suffix in SUFFIXES:
+        return _labels(source, target, manifest)
+    if is_manifest(source):
+        found = read_manifest(source, sample_rate)
+        write_manifest(target, found)
+        return f"{len(found):,} utterances"
+    return _codebook(source, target)
+
+
+def _labels(source: Path, target: Path, manifest: Path | None) -> str:
+    if target.suffix not in SUFFIXES:
+        raise InputError(f"{target}: the name of a label file ends in {', '.join(SUFFIXES)}")
+    if target.suffix == ".units":
+        units = read_units(source)
+        if units.ids is None:
+            beside = manifest or source.with_suffix(".tsv")
+            if not beside.exists():
+                raise InputError(f"{source} doesn't hold utterance ids, which {target.suffix} keeps: give --manifest")
+            rows = read_manifest(beside)
+            check_labels(source.name, units.header, Survey.of(units, units.header.clusters), rows)
+            units = replace(units, ids=rows.ids)
+        write_units(target, units)
+        return f"{len(units):,} utterances"
+    header, sequences = open_units(source)
+    count = 0
+    with text_writer(target, header) as write:
+        for sequence in sequences:
+            write(sequence)
+            count += 1
+    return f"{count:,} utterances"
+
+
+def _codebook(source: Path, target: Path) -> str:
+    codebook = read_codebook(source)
+    if target.suffix == ".safetensors":
+        codebook.write(target)
+    elif target.suffix == ".npy":
+        with replacing(target) as file:
+            np.save(file, codebook.centroids)
+    else:
+        raise InputError(f"{target}: a codebook is written as .safetensors or .npy")
+    lost = " (what frames it is for is lost)" if target.suffix == ".npy" and is_safetensors(source) else ""
+    return f"{len(codebook):,} centroids of {codebook.centroids.shape[1]} values{lost}"

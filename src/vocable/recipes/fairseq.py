@@ -1,0 +1,192 @@
+"""fairseq's simple_kmeans, step by step: its files, its order of arguments, its shards; without its traps."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vocable.artefacts.writing import write_text
+from vocable.audio.blocks import shard_bounds
+from vocable.audio.decoding import count_samples, resampled_length
+from vocable.audio.faults import AudioFault, Skipped
+from vocable.audio.manifest import Manifest, Utterance
+from vocable.audio.manifest_files import read_manifest
+from vocable.audio.scan import check_name, find_audio
+from vocable.clustering.codebook import Codebook, read_codebook
+from vocable.errors import InputError, MismatchError
+from vocable.execution.engine import Engine
+from vocable.features.extractors import Mfcc
+from vocable.features.pipeline import FramePipeline
+from vocable.features.store import StoredFrames
+from vocable.recipes.codebooks import FitSettings, fit_on_store
+from vocable.recipes.feature_dump import Dumped, dump_frames
+from vocable.recipes.stored_labels import label_store
+from vocable.units.dictionary import write_dictionary
+from vocable.units.label_files import open_units, text_writer
+
+_LENGTH_TOLERANCE = 160  # samples, of the reader that the original's dumpers share
+
+
+@dataclass(frozen=True)
+class WrittenManifests:
+    """What `write_manifests` wrote."""
+
+    rows: dict[Path, int]
+    skipped: list[Skipped]
+
+
+def write_manifests(
+    root: Path, dest: Path, ext: str = "flac", valid_percent: float = 0.01, seed: int = 42, path_must_contain: str | None = None
+) -> WrittenManifests:
+    """Write `train.tsv` and `valid.tsv` as wav2vec_manifest.py does, but in a fixed order of files.
+
+    Lengths are at each file's own rate. Each file that is kept draws once from Python's generator, as there. A `dest` that
+    ends in .tsv is taken for the file itself, which a widely read tutorial means.
+
+    Args:
+        root: folder to search.
+        dest: folder for the manifests, or a .tsv file.
+        ext: file name ending, one, in its exact case.
+        valid_percent: a fraction from 0 to 1.
+        seed: of the draws.
+        path_must_contain: text that a file's real path must contain.
+
+    Raises:
+        InputError: a fraction that isn't one, or no such folder.
+    """
+    if not 0 <= valid_percent <= 1:
+        raise InputError(f"--valid-percent {valid_percent} is not between 0 and 1: it is a fraction, 0.01 for one in a hundred")
+    top = os.path.realpath(root)
+    found, skipped = find_audio(Path(top), [ext])
+    rows: dict[str, list[tuple[str, int]]] = {"train": [], "valid": []}
+    draw = random.Random(seed)
+    for path in found:
+        real = os.path.realpath(os.path.join(top, path))
+        if not path.endswith("." + ext) or (path_must_contain and path_must_contain not in real):
+            continue
+        try:
+            check_name(os.path.relpath(real, top))
+            samples = count_samples(real)[0]
+        except AudioFault as fault:
+            skipped.append(Skipped.of(path, fault))
+            continue
+        part = "train" if draw.random() > valid_percent or valid_percent == 0 else "valid"
+        rows[part].append((os.path.relpath(real, top), samples))
+    if dest.suffix == ".tsv":
+        targets = {"train": dest, "valid": dest.with_name("valid.tsv")}
+    else:
+        targets = {name: dest / f"{name}.tsv" for name in rows}
+    if valid_percent == 0:
+        del targets["valid"]
+    for name, target in targets.items():
+        write_text(target, "".join([f"{top}\n", *(f"{path}\t{samples}\n" for path, samples in rows[name])]))
+    return WrittenManifests({target: len(rows[name]) for name, target in targets.items()}, skipped)
+
+
+def dump_mfcc(
+    tsv_dir: Path,
+    split: str,
+    nshard: int,
+    rank: int,
+    feat_dir: Path,
+    engine: Engine,
+    folder: Path,
+    sample_rate: int,
+    warn: Callable[[str], None],
+) -> Dumped:
+    """Write `{split}_{rank}_{nshard}.npy` and `.len` with the MFCCs of a shard of `{split}.tsv`.
+
+    Raises:
+        InputError: a file can't be used: features must line up with the manifest's rows.
+    """
+    manifest = read_manifest(tsv_dir / f"{split}.tsv", sample_rate)
+    first, last = shard_bounds(len(manifest), nshard, rank)
+    rows = [_looked_up(manifest, row, sample_rate, warn) for row in range(first, last)]
+    shard = Manifest.of(rows, manifest.root, sample_rate)
+    pipeline = FramePipeline(Mfcc(sample_rate).spec, lenient=True)
+    return dump_frames(shard, pipeline, engine, feat_dir / f"{split}_{rank}_{nshard}.npy", folder, strict=True)
+
+
+def shards_of(feat_dir: Path, split: str, nshard: int) -> list[StoredFrames]:
+    """Open all shards of dumped features.
+
+    Raises:
+        InputError: names the first that is missing.
+    """
+    paths = [feat_dir / f"{split}_{rank}_{nshard}.npy" for rank in range(nshard)]
+    for rank, path in enumerate(paths):
+        if not path.is_file():
+            raise InputError(f"{path} doesn't exist: dump shard {rank} of {nshard} first")
+    return [StoredFrames(path) for path in paths]
+
+
+def learn_kmeans(feat_dir: Path, split: str, nshard: int, km_path: Path, settings: FitSettings, engine: Engine) -> Codebook:
+    """Fit k-means to dumped features and write our codebook to exactly `km_path`, whatever its suffix."""
+    codebook = fit_on_store(shards_of(feat_dir, split, nshard), settings, engine)
+    codebook.write(km_path)
+    return codebook
+
+
+def dump_km_label(
+    feat_dir: Path, split: str, km_path: Path, nshard: int, rank: int, lab_dir: Path, engine: Engine, folder: Path
+) -> Path:
+    """Label the dumped features of a shard and write `{split}_{rank}_{nshard}.km`."""
+    name = f"{split}_{rank}_{nshard}"
+    target = lab_dir / f"{name}.km"
+    label_store(feat_dir / f"{name}.npy", read_codebook(km_path), engine, target, folder)
+    return target
+
+
+def merge_labels(lab_dir: Path, split: str, nshard: int) -> tuple[Path, int]:
+    """Join the labels of all shards into `{split}.km`; return it and its number of lines.
+
+    Raises:
+        InputError: a shard is missing.
+        MismatchError: the shards were made with different codebooks.
+    """
+    paths = [lab_dir / f"{split}_{rank}_{nshard}.km" for rank in range(nshard)]
+    for rank, path in enumerate(paths):
+        if not path.is_file():
+            raise InputError(f"{path} doesn't exist: label shard {rank} of {nshard} first; nothing was merged")
+    opened = [open_units(path) for path in paths]
+    first = opened[0][0]
+    for path, (header, _) in zip(paths, opened, strict=True):
+        if (header.codebook, header.clusters, header.rate) != (first.codebook, first.clusters, first.rate):
+            raise MismatchError(f"{path} was made with another codebook than {paths[0]}: label all shards with one")
+    target, lines = lab_dir / f"{split}.km", 0
+    # Which manifest the whole belongs to can't be told from the shards'.
+    with text_writer(target, replace(first, manifest=None)) as write:
+        for _, sequences in opened:
+            for units in sequences:
+                write(units)
+                lines += 1
+    return target, lines
+
+
+def labels_dictionary(prefix: Path, dest: Path) -> tuple[Path, int]:
+    """Write `dict.km.txt` for the labels `{prefix}.km`, with the units in order; return it and their number."""
+    header, sequences = open_units(prefix.with_name(prefix.name + ".km"))
+    clusters = header.clusters or 1 + max((int(units.max()) for units in sequences if len(units)), default=-1)
+    if not clusters:
+        raise InputError(f"{prefix}.km holds no units, so it has no dictionary")
+    write_dictionary(dest / "dict.km.txt", clusters)
+    return dest / "dict.km.txt", clusters
+
+
+def _looked_up(manifest: Manifest, row: int, sample_rate: int, warn: Callable[[str], None]) -> Utterance:
+    """Return a row with the length its file really has at `sample_rate`."""
+    item = manifest[row]
+    try:
+        counted, rate = count_samples(item.path)
+    except AudioFault as fault:
+        raise InputError(
+            f"row {row + 1} of the manifest, {manifest.paths[row]}: {fault}; "
+            "features must line up with the manifest, so remove the row or mend the file"
+        ) from fault
+    samples = resampled_length(counted, rate, sample_rate)
+    if abs(samples - item.samples) > _LENGTH_TOLERANCE:
+        warn(f"{manifest.paths[row]} has {samples} samples at {sample_rate} Hz, the manifest says {item.samples}")
+    return Utterance(item.id, manifest.paths[row], samples)

@@ -1,0 +1,161 @@
+"""Which frames: from a choice in words to a pipeline, with the statistics that normalisation takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from vocable.artefacts.feature_spec import FeatureSpec
+from vocable.artefacts.headers import digest_of
+from vocable.audio.blocks import Block, blocks_of
+from vocable.audio.manifest import Manifest
+from vocable.clustering.codebook import Codebook
+from vocable.errors import InputError, MismatchError
+from vocable.execution.engine import Engine
+from vocable.execution.progress import progress
+from vocable.execution.stages import Payload, Stage
+from vocable.features.extractors import LogMel, Mfcc
+from vocable.features.normalization import Normalization, Scope, Statistics
+from vocable.features.pipeline import FramePipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameChoice:
+    """What describes a frame."""
+
+    features: Literal["mfcc", "logmel"] = "mfcc"
+    """mfcc: 39 cepstra with deltas; logmel: log mel energies."""
+    mel_bins: int = 40
+    """Filters of logmel: 40 as MelHuBERT has them, 80 or any other number as Kaldi has them."""
+    normalize: Scope = "none"
+    """Take out mean and variance of each value."""
+    context: int = 0
+    """Neighbours stacked on each side of a frame."""
+
+    def base(self, sample_rate: int) -> FeatureSpec:
+        """Return what the extractor makes, before normalisation and context."""
+        if self.features == "mfcc":
+            return Mfcc(sample_rate).spec
+        return LogMel.preset(self.mel_bins, sample_rate).spec
+
+
+def pipeline_for(
+    choice: FrameChoice, sample_rate: int, manifest: Manifest, engine: Engine, folder: Path, lenient: bool = False
+) -> FramePipeline:
+    """Return the pipeline of a choice, with statistics of `manifest` where it normalises by them."""
+    plain = FramePipeline(choice.base(sample_rate), lenient=lenient)
+    return FramePipeline(plain.base, _normalization(choice.normalize, plain, manifest, engine, folder), choice.context, lenient)
+
+
+def pipeline_of(codebook: Codebook, manifest: Manifest, engine: Engine, folder: Path, lenient: bool = False) -> FramePipeline:
+    """Return the pipeline that makes the frames a codebook is for; speakers' statistics are those of `manifest`.
+
+    Raises:
+        MismatchError: the codebook doesn't say what frames it is for.
+    """
+    spec = codebook.spec
+    if spec is None:
+        raise MismatchError(
+            "the codebook doesn't say what frames it is for, as imported ones don't: name them and give --assume-features"
+        )
+    base = FeatureSpec.from_json(
+        {**spec.to_json(), "dim": spec.dim // (2 * spec.context + 1), "frame_normalization": "none", "context": 0}
+    )
+    normalization = codebook.normalization
+    if normalization.scope == "speaker":
+        normalization = _normalization("speaker", FramePipeline(base, lenient=lenient), manifest, engine, folder)
+    return FramePipeline(base, normalization, spec.context, lenient)
+
+
+def assume_frames(codebook: Codebook, choice: FrameChoice, sample_rate: int) -> Codebook:
+    """Say which frames an imported codebook is for.
+
+    Raises:
+        MismatchError: it says already, its dimension is another, or they are normalised by a corpus it doesn't know.
+    """
+    if codebook.spec is not None:
+        raise MismatchError("the codebook says itself what frames it is for: leave out --assume-features")
+    if choice.normalize == "corpus":
+        raise MismatchError(
+            "an imported codebook doesn't hold the corpus's mean and variance: --normalize corpus can't be assumed"
+        )
+    spec = FramePipeline(choice.base(sample_rate), Normalization(choice.normalize), choice.context).spec
+    if spec.dim != codebook.centroids.shape[1]:
+        raise MismatchError(
+            f"the codebook's centroids have {codebook.centroids.shape[1]} values, frames of {choice.features} have {spec.dim}"
+        )
+    return replace(codebook, spec=spec, normalization=Normalization(choice.normalize))
+
+
+def _normalization(scope: Scope, plain: FramePipeline, manifest: Manifest, engine: Engine, folder: Path) -> Normalization:
+    if scope in ("none", "utterance"):
+        return Normalization(scope)
+    if scope == "speaker" and manifest.speakers is None:
+        raise InputError(
+            "normalising per speaker needs speakers: give --speakers with a pattern such as '{speaker}/*/*', or a table"
+        )
+    groups = _statistics(scope, plain, manifest, engine, folder)
+    if scope == "speaker":
+        return Normalization("speaker", speakers=groups)
+    whole = groups.get("")
+    if whole is None or not whole.count:
+        raise InputError("there are no frames to take the corpus's mean and variance from")
+    return Normalization("corpus", (whole.mean, whole.std))
+
+
+def _statistics(scope: Scope, plain: FramePipeline, manifest: Manifest, engine: Engine, folder: Path) -> dict[str, Statistics]:
+    """Return sums over all frames by speaker, or under "" over the corpus; blocks are added in their order."""
+    key = digest_of([manifest.digest, plain.spec.identity(), list(manifest.speakers or ()) if scope == "speaker" else None])
+    with progress("statistics", manifest.seconds) as shown:
+        finished = Stage("statistics", key, folder).run(_Sums(plain, scope == "speaker"), blocks_of(manifest), engine, shown)
+    total: dict[str, Statistics] = {}
+    for _, result in finished.results():
+        for name, sums in _unpacked(result).items():
+            total[name] = total[name] + sums if name in total else sums
+    return total
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """A job: the statistics of a block's frames."""
+
+    pipeline: FramePipeline
+    by_speaker: bool
+
+    def open(self, device: str) -> Callable[[Block], Payload]:
+        frames_of = self.pipeline.open(device)
+
+        def run(block: Block) -> Payload:
+            made = frames_of(block)
+            sums: dict[str, Statistics] = {}
+            for row, frames in zip(made.rows, made.frames, strict=True):
+                speaker = block.utterances[row - block.first].speaker
+                name = (speaker or "") if self.by_speaker else ""
+                one = Statistics.of(frames)
+                sums[name] = sums[name] + one if name in sums else one
+            return _packed(sums), {}
+
+        return run
+
+
+def _packed(sums: dict[str, Statistics]) -> bytes:
+    return save(
+        {
+            "names": np.frombuffer("\n".join(sums).encode(), dtype=np.uint8),
+            "counts": np.array([item.count for item in sums.values()], dtype=np.int64),
+            "totals": np.array([item.total for item in sums.values()]),
+            "squares": np.array([item.squares for item in sums.values()]),
+        }
+    )
+
+
+def _unpacked(content: bytes) -> dict[str, Statistics]:
+    found = load(content)
+    names = found["names"].tobytes().decode().split("\n")
+    rows = zip(names, found["counts"].tolist(), found["totals"], found["squares"], strict=False)  # no sums have one empty name
+    return {name: Statistics(count, total, squares) for name, count, total, squares in rows}

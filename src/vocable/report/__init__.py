@@ -1,0 +1,1 @@
+"""What a person sees: descriptions of files, and pictures."""

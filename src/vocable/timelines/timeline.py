@@ -1,0 +1,66 @@
+"""`Timeline`: what is said when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vocable.errors import InputError
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Labelled intervals of one utterance, in order and without overlap.
+
+    Args:
+        starts: seconds, shape (intervals,), rising.
+        ends: seconds, shape (intervals,), each at or after its start and at or before the next start.
+        labels: one for each interval.
+
+    Raises:
+        InputError: the intervals overlap, run backwards, or their numbers differ.
+    """
+
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "starts", np.asarray(self.starts, dtype=np.float64))
+        object.__setattr__(self, "ends", np.asarray(self.ends, dtype=np.float64))
+        object.__setattr__(self, "labels", tuple(self.labels))
+        if not len(self.starts) == len(self.ends) == len(self.labels):
+            raise InputError(
+                f"{len(self.starts)} starts, {len(self.ends)} ends and {len(self.labels)} labels don't make intervals"
+            )
+        if not (np.isfinite(self.starts).all() and np.isfinite(self.ends).all()):
+            raise InputError("interval times must be finite numbers of seconds")
+        # Aligners round times to 1 ms or 10 ms, so neighbours may overlap by rounding alone.
+        overlaps = np.append(self.starts[1:] < self.ends[:-1] - 1e-6, False)[: len(self.starts)]
+        wrong = np.flatnonzero(overlaps | (self.ends < self.starts))
+        if len(wrong):
+            at = int(wrong[0])
+            times = f"{self.starts[at]:g}-{self.ends[at]:g} s"
+            raise InputError(f"interval {at + 1} ({times}, {self.labels[at]!r}) overlaps the next or runs backwards")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def labels_at(self, times: ArrayLike) -> list[str | None]:
+        """Return the label at each time in seconds (start included, end not), None where there is no interval."""
+        points = np.asarray(times, dtype=np.float64)
+        if not len(self):
+            return [None] * len(points)
+        index = np.searchsorted(self.starts, points, side="right") - 1
+        inside = (index >= 0) & (points < self.ends[np.maximum(index, 0)])
+        return [self.labels[i] if ok else None for i, ok in zip(index.tolist(), inside.tolist(), strict=True)]
+
+    @classmethod
+    def from_frames(cls, labels: Sequence[str], rate: float, first_centre: float) -> Timeline:
+        """Make intervals of per-frame labels: frame i stands for the 1/rate seconds around first_centre + i/rate."""
+        changes = [i for i in range(len(labels)) if i == 0 or labels[i] != labels[i - 1]]
+        edges = np.array([*changes, len(labels)]) / rate + first_centre - 0.5 / rate
+        return cls(edges[:-1], edges[1:], tuple(labels[i] for i in changes))

@@ -1,0 +1,175 @@
+"""Label files: fairseq's `.km` text with a header beside it, a compact binary form, and run-length text.
+
+`.km`      one utterance a line, units separated by blanks; `NAME.km.json` says what made them.
+`.units`   the same in one safetensors file, with utterance ids: two bytes a frame up to 65536 clusters.
+`.rle`     one utterance a line, `unit:frames` separated by blanks; `NAME.rle.json` as for `.km`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from vocable.artefacts.headers import read_header, write_header
+from vocable.artefacts.tensors import read_tensors, write_tensors
+from vocable.artefacts.writing import replacing
+from vocable.errors import InputError, MismatchError
+from vocable.units.units import Sequence, Units, UnitsHeader, expand, run_lengths
+
+FORMAT = "vocable.units/1"
+SUFFIXES = (".km", ".units", ".rle")
+
+
+def header_file(path: Path) -> Path:
+    """Return the header that belongs to a text label file."""
+    return path.with_name(path.name + ".json")
+
+
+def read_units(path: Path) -> Units:
+    """Read labels of any form; the suffix says which, and anything else is taken for `.km` text.
+
+    Raises:
+        InputError: a line is no sequence of units; the message names it.
+        MismatchError: the file isn't the one its header was written for.
+    """
+    if path.suffix == ".units":
+        return _read_compact(path)
+    header, sequences = open_units(path)
+    return Units.of(sequences, header)
+
+
+def open_units(path: Path) -> tuple[UnitsHeader, Iterator[Sequence]]:
+    """Return the header of a label file and its utterances one by one; text is read as they are asked for.
+
+    Raises:
+        InputError: there is no such file, or, while iterating, a line is no sequence of units.
+        MismatchError: the file isn't the one its header was written for.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} doesn't exist: give a label file, such as train.km")
+    if path.suffix == ".units":
+        units = _read_compact(path)
+        return units.header, iter(units)
+    return _read_text_header(path), _lines(path)
+
+
+def write_units(path: Path, units: Units) -> None:
+    """Write labels in the form the suffix names: `.km`, `.units` or `.rle`.
+
+    Raises:
+        InputError: another suffix, or `.units` without utterance ids.
+    """
+    if path.suffix == ".units":
+        _write_compact(path, units)
+    elif path.suffix in SUFFIXES:
+        with text_writer(path, units.header) as write:
+            for sequence in units:
+                write(sequence)
+    else:
+        raise InputError(f"{path}: the name of a label file ends in {', '.join(SUFFIXES)}")
+
+
+@contextmanager
+def text_writer(path: Path, header: UnitsHeader) -> Iterator[TextWriter]:
+    """Write a `.km` or `.rle` an utterance at a time; the file and its header appear together at the end."""
+    with replacing(path) as file:
+        writer = TextWriter(file, path.suffix == ".rle")
+        yield writer
+        # The header goes first into place: a text without one would be taken for a foreign file.
+        write_header(header_file(path), {"format": FORMAT, **asdict(header), **writer.counts()})
+
+
+class TextWriter:
+    """Writes lines of units and counts them."""
+
+    def __init__(self, file: IO[bytes], runs: bool) -> None:
+        self._file, self._runs = file, runs
+        self._hasher = hashlib.sha256()
+        self._utterances = self._frames = 0
+
+    def __call__(self, units: Sequence) -> None:
+        """Write the line of one utterance."""
+        line = (_runs_line(units) if self._runs else units_line(units)).encode() + b"\n"
+        self._file.write(line)
+        self._hasher.update(line)
+        self._utterances += 1
+        self._frames += len(units)
+
+    def counts(self) -> dict[str, int | str]:
+        """Return what a header says of the lines written."""
+        return {"utterances": self._utterances, "frames": self._frames, "text": self._hasher.hexdigest()}
+
+
+def units_line(units: Sequence) -> str:
+    """Return a line of `.km`, without its end."""
+    return " ".join(map(str, units.tolist()))
+
+
+def _runs_line(units: Sequence) -> str:
+    values, durations = run_lengths(units)
+    return " ".join(f"{unit}:{frames}" for unit, frames in zip(values.tolist(), durations.tolist(), strict=True))
+
+
+def _lines(path: Path) -> Iterator[Sequence]:
+    parse = _parse_runs if path.suffix == ".rle" else _parse_units
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield parse(line)
+            except (ValueError, InputError) as error:
+                raise InputError(
+                    f"{path} line {number} should be units separated by blanks, but reads {line[:60]!r} ({error})"
+                ) from error
+
+
+def _parse_units(line: bytes) -> Sequence:
+    return _unsigned([int(item) for item in line.split()])
+
+
+def _parse_runs(line: bytes) -> Sequence:
+    pairs = [item.split(b":") for item in line.split()]
+    units, frames = [int(unit) for unit, _ in pairs], [int(count) for _, count in pairs]
+    return expand(_unsigned(units), np.array(frames, dtype=np.int64))
+
+
+def _unsigned(values: list[int]) -> Sequence:
+    if values and not 0 <= min(values) <= max(values) < 1 << 32:
+        raise InputError("a unit is negative or too large")
+    return np.array(values, dtype=np.uint32)
+
+
+def _read_text_header(path: Path) -> UnitsHeader:
+    beside = header_file(path)
+    if not beside.exists():
+        return UnitsHeader()
+    found = read_header(beside, FORMAT)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if found["text"] != digest:
+        raise MismatchError(
+            f"{path} is not the file that {beside.name} was written for: it was changed or cut short; "
+            f"make it again, or remove {beside.name}"
+        )
+    return UnitsHeader(**{name: found[name] for name in UnitsHeader.__dataclass_fields__})
+
+
+def _write_compact(path: Path, units: Units) -> None:
+    if units.ids is None:
+        raise InputError(f"{path}: the compact form keeps utterance ids, which these labels don't have; give their manifest too")
+    names = "\n".join(units.ids).encode()
+    tensors = {"units": units.values, "lengths": units.lengths.astype(np.uint32), "ids": np.frombuffer(names, dtype=np.uint8)}
+    write_tensors(path, tensors, {"format": FORMAT, **asdict(units.header)})
+
+
+def _read_compact(path: Path) -> Units:
+    tensors, found = read_tensors(path, FORMAT)
+    header = UnitsHeader(**{name: found[name] for name in UnitsHeader.__dataclass_fields__})
+    lengths = tensors["lengths"].astype(np.int64)
+    ids = tuple(tensors["ids"].tobytes().decode().split("\n")) if len(lengths) else ()
+    return Units(tensors["units"], lengths, header, ids)

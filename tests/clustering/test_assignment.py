@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from vocable.clustering.assignment import NearestCentroid, labeller_for
+from vocable.clustering.assignment_torch import TorchNearestCentroid
+from vocable.errors import InputError
+
+Maker = Callable[[NDArray[np.float32]], Callable[[NDArray[np.float32]], NDArray[np.int32]]]
+MAKERS: list[Maker] = [NearestCentroid, lambda centroids: TorchNearestCentroid(centroids, "cpu")]
+
+
+def brute_force(frames: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.intp]:
+    """The argmin of float64 distances, the lowest id on ties."""
+    wide = centroids.astype(np.float64)
+    return np.array([((frame.astype(np.float64) - wide) ** 2).sum(axis=1).argmin() for frame in frames], dtype=np.intp)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(0, 300),
+    dim=st.integers(1, 60),
+    clusters=st.integers(1, 80),
+    kind=st.sampled_from(["normal", "integers", "far", "huge", "tiny", "copies", "close"]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_labels_are_the_argmin_of_float64(
+    make: Maker, seed: int, count: int, dim: int, clusters: int, kind: str, dtype: type
+) -> None:
+    rng = np.random.default_rng(seed)
+    frames, centroids = rng.standard_normal((count, dim)), rng.standard_normal((clusters, dim))
+    if kind == "integers":  # many exact ties
+        frames, centroids = rng.integers(-1, 2, (count, dim)), rng.integers(-1, 2, (clusters, dim))
+    elif kind == "far":
+        frames, centroids = frames + 1e4, centroids + 1e4
+    elif kind == "huge":
+        frames, centroids = frames * 1e25, centroids * 1e25
+    elif kind == "tiny":
+        frames, centroids = frames * 1e-25, centroids * 1e-25
+    elif kind == "copies":
+        centroids[:] = centroids[rng.integers(0, clusters, clusters)]
+    elif kind == "close":
+        centroids = centroids[:1] + 1e-7 * rng.standard_normal((clusters, dim))
+    frames, centroids = frames.astype(dtype), centroids.astype(dtype)
+    labels = make(centroids)(frames)
+    assert labels.dtype == np.int32
+    assert np.array_equal(labels, brute_force(frames, centroids))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_labels_do_not_depend_on_batches(make: Maker) -> None:
+    rng = np.random.default_rng(0)
+    frames, label = rng.standard_normal((5000, 39)).astype(np.float32), make(rng.standard_normal((100, 39)).astype(np.float32))
+    whole = label(frames)
+    for size in (1, 7, 64, 1000):
+        assert np.array_equal(np.concatenate([label(frames[at : at + size]) for at in range(0, len(frames), size)]), whole)
+
+
+def test_frames_in_the_middle_go_to_the_lower_id() -> None:
+    centroids = np.array([[0, 0], [2, 0], [0, 0]], np.float32)
+    assert NearestCentroid(centroids)(np.array([[1, 0], [0, 5], [2, 9]], np.float32)).tolist() == [0, 0, 1]
+
+
+def test_distances_are_those_of_the_labels() -> None:
+    rng = np.random.default_rng(0)
+    frames, centroids = rng.standard_normal((50, 4)), rng.standard_normal((3, 4))
+    nearest = NearestCentroid(centroids)
+    distances = nearest.squared_distances(frames, nearest(frames))
+    assert np.allclose(distances, ((frames[:, None] - centroids) ** 2).sum(axis=2).min(axis=1))
+
+
+def test_impossible_centroids_and_frames_are_refused() -> None:
+    for centroids in (np.zeros(3), np.zeros((0, 3)), np.full((2, 3), np.nan)):
+        with pytest.raises(InputError, match="centroids should be finite"):
+            NearestCentroid(centroids)
+    with pytest.raises(InputError, match=r"frames of shape \(2, 4\) can't be labelled with centroids of 3 values"):
+        NearestCentroid(np.zeros((2, 3)))(np.zeros((2, 4)))
+
+
+def test_devices_have_their_labellers() -> None:
+    assert labeller_for("cpu") is NearestCentroid
+    assert isinstance(labeller_for("cpu:0")(np.zeros((2, 3), np.float32)), TorchNearestCentroid)

@@ -1,0 +1,129 @@
+"""Jobs that worker processes can import."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vocable.errors import InputError
+
+
+@dataclass(frozen=True)
+class Block:
+    index: int
+    size: float = 1.0
+
+
+@dataclass(frozen=True)
+class Square:
+    offset: int = 0
+
+    def open(self, device: str) -> Callable[[int], tuple[int, str, int]]:
+        return lambda number: (number * number + self.offset, device, os.getpid())
+
+
+@dataclass(frozen=True)
+class Fails:
+    with_what: str
+
+    def open(self, device: str) -> Callable[[int], int]:
+        if self.with_what == "open":
+            raise InputError("can't be opened")
+        return self.run
+
+    def run(self, number: int) -> int:
+        if number == 3:
+            raise InputError("three is bad") if self.with_what == "mendable" else ZeroDivisionError("a bug")
+        return number
+
+
+@dataclass(frozen=True)
+class Kills:
+    """Kills its worker on some shards; with a folder, only the first time."""
+
+    shards: tuple[int, ...]
+    folder: str | None = None
+    how: int = signal.SIGKILL
+
+    def open(self, device: str) -> Callable[[int], int]:
+        return self.run
+
+    def run(self, number: int) -> int:
+        if number in self.shards:
+            mark = Path(self.folder or "/nowhere") / str(number)
+            if not mark.exists():
+                if self.folder:
+                    mark.touch()
+                os.kill(os.getpid(), self.how)
+        return number
+
+
+@dataclass(frozen=True)
+class Dies:
+    def open(self, device: str) -> Callable[[int], int]:
+        os._exit(7)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Takes the longer the smaller the shard, and prints where answers go."""
+
+    def open(self, device: str) -> Callable[[int], int]:
+        def run(number: int) -> int:
+            print("noise", flush=True)
+            time.sleep(0.02 * (number % 5 == 0))
+            return number
+
+        return run
+
+
+@dataclass(frozen=True)
+class Writes:
+    folder: str
+    seconds: float = 0.0
+
+    def open(self, device: str) -> Callable[[Block], tuple[bytes, dict[str, Any]]]:
+        def run(block: Block) -> tuple[bytes, dict[str, Any]]:
+            (Path(self.folder) / f"{block.index}-{os.getpid()}-{time.monotonic_ns()}").touch()
+            time.sleep(self.seconds)
+            return b"x" * block.index, {"index": block.index}
+
+        return run
+
+
+@dataclass(frozen=True)
+class KillsBlock:
+    index: int
+
+    def open(self, device: str) -> Callable[[Block], tuple[bytes, dict[str, Any]]]:
+        def run(block: Block) -> tuple[bytes, dict[str, Any]]:
+            if block.index == self.index:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return b"", {}
+
+        return run
+
+
+def main() -> None:
+    """Run a pool that a test can kill: `python jobs.py FOLDER WORKERS`."""
+    from vocable.execution.engine import Engine, Work
+    from vocable.execution.progress import progress
+    from vocable.execution.stages import Stage
+
+    folder, workers = Path(sys.argv[1]), int(sys.argv[2])
+    sys.modules["jobs"] = sys.modules["__main__"]
+    for kind in (Block, Writes):
+        kind.__module__ = "jobs"
+    with Engine(Work(workers=workers)) as engine, progress("test", 40) as shown:
+        job = Writes(str(folder / "marks"), 0.05)
+        Stage("s", "k", folder / "work").run(job, [Block(at) for at in range(40)], engine, shown)
+
+
+if __name__ == "__main__":
+    main()

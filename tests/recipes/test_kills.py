@@ -1,0 +1,134 @@
+"""`prepare` killed at random moments and run again: the same bytes, little repeated, nothing left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from helpers import artefacts_in, write_audio
+
+ROUNDS = 10
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifteen blocks of two minutes."""
+    root = tmp_path_factory.mktemp("audio")
+    for at in range(60):
+        write_audio(root / f"s{at % 4}" / f"{at:03}.flac", 30.0, at)
+    return root
+
+
+def start(audio: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        "-m",
+        "vocable",
+        "prepare",
+        audio,
+        "--out",
+        out,
+        "--clusters",
+        "30",
+        "--workers",
+        "2",
+        "--valid-percent",
+        "0.1",
+    ]
+    return subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], float]:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    begun = time.monotonic()
+    assert start(audio, out).wait(timeout=300) == 0
+    return artefacts_in(out), time.monotonic() - begun
+
+
+def workers_of(pid: int) -> list[int]:
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def repeated_blocks(out: Path) -> int:
+    """Return how many blocks of work stand in the ledger more than once."""
+    lines = [line for path in (out / ".vocable" / "ledger").glob("*.jsonl") for line in path.read_bytes().split(b"\n")[:-1]]
+    entries = [json.loads(line) for line in lines]
+    counts = Counter((entry["stage"], entry["key"], entry["block"]) for entry in entries)
+    return sum(counts.values()) - len(counts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["parent", "worker", "group"])
+def test_ten_kills_at_random_moments_change_nothing(
+    audio: Path, undisturbed: tuple[dict[str, bytes], float], tmp_path: Path, victim: str
+) -> None:
+    expected, duration = undisturbed
+    moments = random.Random(victim)
+    seen = 0
+    for round_number in range(ROUNDS):
+        out = tmp_path / str(round_number)
+        process = start(audio, out)
+        time.sleep(moments.uniform(0.1, 0.95) * duration)
+        workers = workers_of(process.pid)
+        seen += bool(workers)
+        try:
+            if victim == "parent":
+                os.kill(process.pid, signal.SIGKILL)
+            elif victim == "worker" and workers:
+                os.kill(moments.choice(workers), signal.SIGKILL)
+            elif victim == "group":
+                os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it had just finished
+        process.wait(timeout=300)
+        deadline = time.monotonic() + 10
+        while any(map(is_running, workers)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not [pid for pid in workers if is_running(pid)], "orphans"
+        assert start(audio, out).wait(timeout=300) == 0
+        assert artefacts_in(out) == expected
+        assert repeated_blocks(out) <= 2
+        assert not list(out.rglob("*.part"))
+    assert seen >= ROUNDS // 2, "the kills came before or after the work"
+
+
+@pytest.mark.slow
+def test_many_kills_of_one_run_still_end_in_the_same_bytes(
+    audio: Path, undisturbed: tuple[dict[str, bytes], float], tmp_path: Path
+) -> None:
+    expected, duration = undisturbed
+    moments, out = random.Random(0), tmp_path / "run"
+    kills = 0
+    for _ in range(8):
+        process = start(audio, out)
+        try:
+            process.wait(timeout=moments.uniform(0.2, 0.7) * duration)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert start(audio, out).wait(timeout=300) == 0
+    assert kills >= 2
+    assert artefacts_in(out) == expected
+    assert repeated_blocks(out) <= 2 * kills

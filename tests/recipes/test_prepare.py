@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from helpers import artefacts_in, write_audio
+from vocable.audio.faults import read_skipped
+from vocable.audio.manifest_files import read_manifest, write_manifest
+from vocable.clustering import read_codebook
+from vocable.errors import DiskFullError, InputError
+from vocable.execution import Work
+from vocable.recipes.codebooks import FitSettings
+from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.frames import FrameChoice
+from vocable.recipes.label_preparation import Preparation, prepare
+from vocable.recipes.plan import plan_preparation
+from vocable.units import read_units
+
+SMALL = FitSettings(clusters=12)
+SETTINGS = Preparation(fit=SMALL, valid_percent=0.15)
+
+
+def test_a_folder_becomes_labels(corpus: Path, tmp_path: Path) -> None:
+    made = prepare(corpus, tmp_path / "run", SETTINGS)
+    files = artefacts_in(tmp_path / "run")
+    assert sorted(files) == [
+        "codebook.safetensors",
+        "dict.km.txt",
+        "prepare.json",
+        "skipped.jsonl",
+        "summary.json",
+        *(f"{split}{ending}" for split in ("train", "valid") for ending in (".km", ".km.json", ".tsv")),
+    ]
+    assert {name: len(part) for name, part in made.splits.items()} == {"train": 20, "valid": 4}
+    assert len(files["dict.km.txt"].splitlines()) == 12
+    assert files["skipped.jsonl"] == b""
+    for split in ("train", "valid"):
+        manifest, units = read_manifest(tmp_path / "run" / f"{split}.tsv"), read_units(tmp_path / "run" / f"{split}.km")
+        assert units.lengths.tolist() == [1 + (samples - 400) // 160 for samples in manifest.samples]
+        assert units.header.manifest == manifest.digest
+        assert units.header.codebook == made.codebook.digest
+    assert made.summary["splits"]["train"]["utterances"] == 20
+
+
+def test_labels_are_the_nearest_centroids_of_the_frames(corpus: Path, tmp_path: Path) -> None:
+    from vocable.features import Mfcc
+
+    made = prepare(corpus, tmp_path / "run", SETTINGS)
+    units = read_units(tmp_path / "run" / "valid.km")
+    for row, item in enumerate(made.splits["valid"]):
+        waveform, _ = soundfile.read(item.path, dtype="float32")
+        frames = Mfcc()([waveform])[0].astype(np.float64)
+        distances = ((frames[:, None] - made.codebook.centroids.astype(np.float64)) ** 2).sum(axis=2)
+        assert units[row].tolist() == distances.argmin(axis=1).tolist()
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        FrameChoice(),
+        FrameChoice(features="logmel", mel_bins=40, normalize="corpus"),
+        FrameChoice(normalize="speaker", context=2),
+        FrameChoice(features="logmel", mel_bins=80, normalize="utterance"),
+    ],
+)
+def test_workers_shards_and_reruns_make_the_same_bytes(corpus: Path, tmp_path: Path, frames: FrameChoice) -> None:
+    settings = Preparation(
+        corpus=CorpusSettings(speakers="{speaker}/*"), frames=frames, fit=SMALL, valid_percent=0.15, forms=(".km", ".units")
+    )
+    prepare(corpus, tmp_path / "one", settings)
+    prepare(corpus, tmp_path / "two", settings, Work(workers=2))
+    for rank in (2, 0, 1):
+        made = prepare(corpus, tmp_path / "three", settings, Work(nshard=3, rank=rank))
+        assert (made.missing == 0) == (rank == 1)
+    expected = artefacts_in(tmp_path / "one")
+    assert artefacts_in(tmp_path / "two") == expected
+    assert artefacts_in(tmp_path / "three") == expected
+    prepare(corpus, tmp_path / "one", settings)
+    assert artefacts_in(tmp_path / "one") == expected
+
+
+def test_running_again_does_nothing_twice(corpus: Path, tmp_path: Path) -> None:
+    prepare(corpus, tmp_path / "run", SETTINGS)
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "run").rglob("*")
+        if path.is_file() and path.name not in ("run.jsonl", "corpus.json", "prepare.json")
+    }
+    prepare(corpus, tmp_path / "run", SETTINGS)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    # Only what is missing is made: a label file that was removed comes back from the ledger.
+    (tmp_path / "run" / "train.km").unlink()
+    (tmp_path / "run" / "summary.json").unlink()
+    prepare(corpus, tmp_path / "run", SETTINGS)
+    blocks = [path for path in before if path.parent.name == "blocks"]
+    assert sorted(blocks) == sorted((tmp_path / "run" / ".vocable" / "blocks").iterdir())
+    assert (tmp_path / "run" / "train.km").exists()
+
+
+def test_other_settings_are_refused_or_replace(corpus: Path, tmp_path: Path) -> None:
+    prepare(corpus, tmp_path / "run", SETTINGS)
+    other = Preparation(fit=FitSettings(clusters=7), valid_percent=0.0)
+    with pytest.raises(
+        InputError, match=r"was begun with other settings \(clusters 12 then, 7 now\): give another --out, or --overwrite"
+    ):
+        prepare(corpus, tmp_path / "run", other)
+    prepare(corpus, tmp_path / "run", other, overwrite=True)
+    prepare(corpus, tmp_path / "fresh", other)
+    assert artefacts_in(tmp_path / "run") == artefacts_in(tmp_path / "fresh")
+    assert not (tmp_path / "run" / "valid.km").exists()
+
+
+def test_audio_that_changed_is_refused_or_prepared_anew(tmp_path: Path) -> None:
+    for at in range(4):
+        write_audio(tmp_path / "audio" / f"{at}.wav", 1.0, at)
+    prepare(tmp_path / "audio", tmp_path / "run", SETTINGS)
+    write_audio(tmp_path / "audio" / "9.wav", 1.0, 9)
+    with pytest.raises(InputError, match="the audio has changed since .*--overwrite"):
+        prepare(tmp_path / "audio", tmp_path / "run", SETTINGS)
+    made = prepare(tmp_path / "audio", tmp_path / "run", SETTINGS, overwrite=True)
+    assert sum(len(part) for part in made.splits.values()) == 5
+    # The same names and lengths, other sound: told by the files' times.
+    write_audio(tmp_path / "audio" / "9.wav", 1.0, 10)
+    os.utime(tmp_path / "audio" / "9.wav", (1, 1))
+    with pytest.raises(InputError, match="the audio has changed"):
+        prepare(tmp_path / "audio", tmp_path / "run", SETTINGS)
+
+
+def spoiled_corpus(root: Path) -> None:
+    """Every kind of unusable file, beside eight good ones."""
+    for at in range(8):
+        write_audio(root / f"good {at}ü.wav", 0.5 + 0.1 * at, at)
+    write_audio(root / "good 0ü.flac", 1.0, 1)  # sorts before the .wav, which becomes the duplicate
+    write_audio(root / "short.wav", 0.02, 1)
+    write_audio(root / "long.wav", 3.0, 1)
+    write_audio(root / "tab\t.wav", 1.0, 1)
+    write_audio(root / "line\n.wav", 1.0, 1)
+    os.link(root / "good 1ü.wav", os.fsencode(root) + b"/latin\xe9.wav")
+    (root / "empty.wav").write_bytes(b"")
+    (root / "none.wav").write_bytes((root / "good 1ü.wav").read_bytes()[:44])
+    (root / "broken.flac").write_bytes(b"fLaC nothing more")
+    cut = write_audio(root / "cut.flac", 1.0, 3)
+    cut.write_bytes(cut.read_bytes()[:8000])
+    (root / "gone.wav").symlink_to(root / "nowhere")
+    (root / "loop").symlink_to(root)
+    soundfile.write(root / "silent.wav", np.zeros(16000), 16000)
+    values = np.full(16000, 0.1)
+    values[77] = np.nan
+    soundfile.write(root / "nan.wav", values, 16000, subtype="FLOAT")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_folder_with_every_kind_of_bad_file_ends_well_and_names_each(tmp_path: Path, workers: int) -> None:
+    spoiled_corpus(tmp_path / "audio")
+    settings = Preparation(corpus=CorpusSettings(max_seconds=2.5), fit=FitSettings(clusters=5), valid_percent=0.2)
+    made = prepare(tmp_path / "audio", tmp_path / "run", settings, Work(workers=workers))
+    reasons = {item.path.rsplit("/", 1)[-1]: item.reason for item in read_skipped(tmp_path / "run" / "skipped.jsonl")}
+    assert reasons == {
+        "good 0ü.wav": "duplicate id",
+        "short.wav": "short",
+        "long.wav": "long",
+        "tab\t.wav": "name",
+        "line\n.wav": "name",
+        "latin\\xe9.wav": "name",
+        "empty.wav": "empty",
+        "none.wav": "empty",
+        "broken.flac": "unreadable",
+        "cut.flac": "unreadable",
+        "gone.wav": "vanished",
+        "silent.wav": "silent",
+        "nan.wav": "not finite",
+    }
+    assert sum(len(part) for part in made.splits.values()) == 8
+    assert sum(made.summary["skipped"].values()) == 13
+    for split in ("train", "valid"):
+        assert len(read_units(tmp_path / "run" / f"{split}.km")) == len(read_manifest(tmp_path / "run" / f"{split}.tsv"))
+    with pytest.raises(InputError, match="leave --strict out"):
+        prepare(tmp_path / "audio", tmp_path / "strict", Preparation(fit=FitSettings(clusters=5), strict=True))
+
+
+def test_strict_refuses_what_only_decoding_finds(tmp_path: Path) -> None:
+    for at in range(3):
+        write_audio(tmp_path / "audio" / f"{at}.wav", 1.0, at)
+    soundfile.write(tmp_path / "audio" / "silent.wav", np.zeros(16000), 16000)
+    with pytest.raises(InputError, match=r"silent\.wav: silent: every sample is zero \(all in .*skipped.jsonl\)"):
+        prepare(tmp_path / "audio", tmp_path / "run", Preparation(fit=FitSettings(clusters=3), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "audio doesn't exist: give a folder of speech, or a manifest"),
+        (lambda root: root.mkdir(), "has no usable audio .no file of a known format.: give a folder of speech"),
+        (lambda root: (root.mkdir(), (root / "a.wav").write_bytes(b"")), "has no usable audio .1 empty."),
+        (lambda root: write_audio(root / "a.wav", 1.0, 1), "needs two utterances at least|split needs two utterances"),
+    ],
+)
+def test_nothing_usable_is_said_in_a_sentence(tmp_path: Path, make: object, message: str) -> None:
+    make(tmp_path / "audio")  # type: ignore[operator]
+    with pytest.raises(InputError, match=message):
+        prepare(tmp_path / "audio", tmp_path / "run", Preparation(fit=FitSettings(clusters=2)))
+
+
+def test_fewer_frames_than_clusters_is_said_in_a_sentence(tmp_path: Path) -> None:
+    for at in range(2):
+        write_audio(tmp_path / "audio" / f"{at}.wav", 0.1, at)
+    with pytest.raises(InputError, match="fewer frames than clusters .*take fewer --clusters"):
+        prepare(tmp_path / "audio", tmp_path / "run", Preparation(fit=FitSettings(clusters=50), valid_percent=0))
+
+
+def test_a_manifest_of_any_form_does_what_the_folder_does(corpus: Path, tmp_path: Path) -> None:
+    settings = Preparation(fit=SMALL, valid_percent=0.0)
+    prepare(corpus, tmp_path / "folder", settings)
+    whole = read_manifest(tmp_path / "folder" / "train.tsv")
+    expected = (tmp_path / "folder" / "train.km").read_bytes()
+    for form in ("tsv", "csv", "jsonl", "scp"):
+        source = tmp_path / f"m.{form}"
+        write_manifest(source, whole)
+        prepare(source, tmp_path / form, settings)
+        assert (tmp_path / form / "train.km").read_bytes() == expected
+
+
+def test_other_rates_and_channels_are_taken_in(tmp_path: Path) -> None:
+    for at, rate in enumerate((8000, 16000, 22050, 44100, 48000)):
+        write_audio(tmp_path / "audio" / f"{at}.wav", 1.0, at, sample_rate=rate)
+    stereo = np.stack([np.random.default_rng(0).standard_normal(16000) * 0.1] * 2, axis=1)
+    soundfile.write(tmp_path / "audio" / "stereo.wav", stereo, 16000)
+    made = prepare(tmp_path / "audio", tmp_path / "run", Preparation(fit=FitSettings(clusters=5), valid_percent=0))
+    assert made.splits["train"].samples.tolist() == [16000] * 6
+    assert read_units(tmp_path / "run" / "train.km").lengths.tolist() == [98] * 6
+
+
+def test_a_full_disk_ends_in_a_sentence_and_loses_nothing_finished(corpus: Path, tmp_path: Path) -> None:
+    import resource
+
+    prepare(corpus, tmp_path / "whole", SETTINGS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    largest = max(len(content) for content in artefacts_in(tmp_path / "whole").values())
+    for limit in (300, 3000, largest - 1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(DiskFullError, match="no space left to write .*what was finished is kept"):
+                prepare(corpus, tmp_path / "run", SETTINGS)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert not list((tmp_path / "run").glob(".*.part"))
+    prepare(corpus, tmp_path / "run", SETTINGS)
+    assert artefacts_in(tmp_path / "run") == artefacts_in(tmp_path / "whole")
+
+
+def test_a_block_that_kills_its_worker_is_left_out_and_named(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that crashes the decoder costs its block, not the run; run again when it is mended, the block is made."""
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        "import os, signal\n"
+        "if os.environ.get('POISON'):\n"
+        "    import vocable.audio.decoding as decoding, vocable.features.pipeline as pipeline\n"
+        "    original = decoding.read_waveform\n"
+        "    def read(path, *rest):\n"
+        "        if path.endswith(os.environ['POISON']):\n"
+        "            os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "        return original(path, *rest)\n"
+        "    pipeline.read_waveform = read\n"
+    )
+    monkeypatch.syspath_prepend(str(hook))
+    settings = Preparation(fit=SMALL, valid_percent=0.0)
+    prepare(corpus, tmp_path / "whole", settings)
+    (tmp_path / "run").mkdir()
+    for name in ("codebook.safetensors",):
+        (tmp_path / "run" / name).write_bytes((tmp_path / "whole" / name).read_bytes())
+    monkeypatch.setattr("vocable.audio.blocks.BLOCK_SECONDS", 5.0)
+    monkeypatch.setattr("vocable.audio.blocks.blocks_of.__defaults__", (5.0,))
+    monkeypatch.setenv("POISON", "s1-10.flac")
+    made = prepare(corpus, tmp_path / "run", settings, Work(workers=2))
+    lost = read_skipped(tmp_path / "run" / "skipped.jsonl")
+    assert any(item.path.endswith("s1-10.flac") for item in lost)
+    assert {item.reason for item in lost} == {"worker died"}
+    assert "SIGSEGV" in lost[0].detail
+    assert len(made.splits["train"]) == 24 - len(lost)
+    monkeypatch.delenv("POISON")
+    (tmp_path / "run" / "summary.json").unlink()
+    prepare(corpus, tmp_path / "run", settings, Work(workers=2))
+    assert (tmp_path / "run" / "train.km").read_bytes() == (tmp_path / "whole" / "train.km").read_bytes()
+
+
+def test_a_fraction_and_mini_batches_make_other_codebooks(corpus: Path, tmp_path: Path) -> None:
+    digests = {
+        prepare(corpus, tmp_path / str(at), Preparation(fit=fit, valid_percent=0)).codebook.digest
+        for at, fit in enumerate(
+            (
+                FitSettings(clusters=5),
+                FitSettings(clusters=5, fraction=0.4),
+                FitSettings(clusters=5, algorithm="minibatch", n_init=2, max_iter=3),
+                FitSettings(clusters=5, seed=1),
+            )
+        )
+    }
+    assert len(digests) == 4
+    fit = read_codebook(tmp_path / "1" / "codebook.safetensors").fit
+    assert 0 < fit["utterances"] < 24
+    with pytest.raises(InputError, match="leaves none to fit on"):
+        prepare(corpus, tmp_path / "none", Preparation(fit=FitSettings(clusters=5, fraction=1e-9)))
+
+
+@pytest.mark.parametrize("options", [{"clusters": 0}, {"fraction": 0.0}, {"fraction": 1.5}])
+def test_impossible_fits_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="--(clusters|fraction)"):
+        FitSettings(**options)  # type: ignore[arg-type]
+
+
+def test_a_plan_says_what_it_would_take_and_writes_nothing(corpus: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    plan = plan_preparation(corpus, Preparation(fit=SMALL), Work(workers=2))
+    assert plan.utterances == 24
+    lengths = read_manifest_of(corpus).samples
+    assert plan.frames == sum(1 + (samples - 400) // 160 for samples in lengths.tolist())
+    assert set(plan.rows()) >= {"hours of audio", "bytes of labels", "memory", "time"}
+    assert sorted(tmp_path.rglob("*")) == before
+    write_manifest(tmp_path / "m.tsv", read_manifest_of(corpus))
+    assert plan_preparation(tmp_path / "m.tsv", Preparation(fit=SMALL), Work()).utterances == 24
+    (tmp_path / "empty").mkdir()
+    assert plan_preparation(tmp_path / "empty", Preparation(fit=SMALL), Work()).utterances == 0
+
+
+def read_manifest_of(corpus: Path):  # type: ignore[no-untyped-def]
+    from vocable.execution import Engine
+    from vocable.recipes.corpus import open_corpus
+
+    with Engine(Work()) as engine:
+        return open_corpus(corpus, CorpusSettings(), engine, corpus.parent / "scan").manifest
+
+
+def test_the_summary_is_json_people_can_read(corpus: Path, tmp_path: Path) -> None:
+    prepare(corpus, tmp_path / "run", SETTINGS)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["clusters"] == 12
+    assert summary["splits"]["train"]["dead"] == 0
+    assert summary["rate"] == 100.0
