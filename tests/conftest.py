@@ -65,8 +65,3 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return captured.err if fails else captured.out
 
     return call
-
-
-    """Work in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path

@@ -10,8 +10,8 @@ import soundfile
 
 from helpers import write_audio
 from vocable.audio.faults import AudioFault, Skipped, count_reasons, read_skipped, require_none, write_skipped
-from vocable.audio.manifest import Manifest, Utterance
-from vocable.audio.scan import LengthLimits, complete, examine, find_audio, without_duplicates
+from vocable.audio.manifest import Utterance
+from vocable.audio.scan import LengthLimits, candidates, examine, find_audio, without_duplicates
 from vocable.errors import InputError
 
 LIMITS = LengthLimits(min_samples=400, max_samples=32000)
@@ -66,7 +66,7 @@ def test_every_unusable_file_has_its_reason(tmp_path: Path) -> None:
     os.link(tmp_path / "good.wav", raw)
     (tmp_path / "gone.wav").symlink_to(tmp_path / "missing")
     paths, _ = find_audio(tmp_path)
-    utterances, skipped = without_duplicates(examine(str(tmp_path), paths, 16000, LIMITS))
+    utterances, skipped = without_duplicates(examine(str(tmp_path), candidates(paths), 16000, LIMITS))
     assert {item.id: item.samples for item in utterances} == {"good": 16000, "eight": 16000}
     assert {item.path: item.reason for item in skipped} == {
         "good.wav": "duplicate id",
@@ -107,7 +107,7 @@ def test_lengths_that_a_manifest_does_not_give_are_looked_up(tmp_path: Path) -> 
         Utterance("z", "c.wav", -1),
         Utterance("w", "d.wav", 5000),
     ]
-    found = list(complete(Manifest.of(rows, str(tmp_path)), LIMITS))
+    found = list(examine(str(tmp_path), rows, 16000, LIMITS))
     assert found[0] == Utterance("x", "a.wav", 16000, "s", 1)
     assert [(item.path, item.reason) for item in found[1:3] if isinstance(item, Skipped)] == [
         ("b.wav", "short"),

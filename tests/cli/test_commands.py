@@ -143,6 +143,36 @@ def test_prepare_shows_a_table_what_was_left_out_and_the_plan(corpus: Path, tmp_
     assert events == ["start", "end"]
 
 
+def test_every_stage_says_beforehand_what_it_takes(corpus: Path, tmp_path: Path, cli: Cli) -> None:
+    cli("kmeans", corpus, "--out", tmp_path / "km", "--clusters", 3, "--workers", 1)
+    cli("features", "mfcc", corpus, "--out", tmp_path / "f", "--workers", 1)
+    before = sorted(tmp_path.rglob("*"))
+    for arguments in (
+        ("kmeans", corpus, "--out", tmp_path / "x"),
+        ("units", corpus, "--codebook", tmp_path / "km", "--out", tmp_path / "x"),
+        ("features", "mfcc", corpus, "--out", tmp_path / "x"),
+        ("features", "logmel", corpus, "--out", tmp_path / "x"),
+    ):
+        assert "hours of audio" in cli(*arguments, "--dry-run", "--workers", 1)
+    assert "frames" in cli("kmeans", tmp_path / "f", "--out", tmp_path / "x", "--dry-run")
+    assert "frames would become labels" in cli(
+        "units", tmp_path / "f", "--name", "train", "--codebook", tmp_path / "km", "--out", tmp_path / "x", "--dry-run"
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_scan_may_be_shared_out(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vocable.recipes.corpus._FILES_IN_BLOCK", 4)
+    for at in range(10):
+        write_audio(tmp_path / "a" / f"{at}.wav", 0.1, at)
+    arguments = ("manifest", tmp_path / "a", "--out", tmp_path / "m.tsv", "--workers", 1, "--nshard", 2)
+    assert "blocks of files are left to others" in cli(*arguments, "--rank", 1)
+    assert not (tmp_path / "m.tsv").exists()
+    assert "10 utterances" in cli(*arguments, "--rank", 0)
+    cli("manifest", tmp_path / "a", "--out", tmp_path / "n.tsv", "--workers", 1)
+    assert (tmp_path / "m.tsv").read_bytes() == (tmp_path / "n.tsv").read_bytes()
+
+
 def test_shards_of_prepare_say_what_is_left(corpus: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     out = cli(
         "prepare",
@@ -406,9 +436,12 @@ def test_scores_are_printed_as_tables_and_json(corpus: Path, tmp_path: Path, cli
         text = "".join(f"{t / 10:.1f}\t{(t + 1) / 10:.1f}\t{'AB'[t % 2]}1\n" for t in range(50))
         (alignments / f"s{at % 3}-{at:02d}.tsv").write_text("start\tend\tphone\n" + text)
     labels = tmp_path / "run" / "train.km"
-    assert "perplexity" in cli("evaluate", "units", labels)
+    out = cli("evaluate", "units", labels)
+    assert "perplexity" in out
+    assert "█" in out
     found = json.loads(cli("evaluate", "units", labels, "--alignments", alignments, "--json"))
     assert found["phones"]["utterances"] == 24
+    assert sum(found["histogram"]) == found["usage"]["frames"] == sum(at * runs for at, runs in enumerate(found["run_lengths"]))
     assert "pnmi" in cli("evaluate", "units", labels, "--alignments", alignments, "--silence", "b")
     assert json.loads(cli("evaluate", "agreement", labels, labels, "--json"))["same"] == 1
     assert "matched" in cli("evaluate", "agreement", labels, labels)

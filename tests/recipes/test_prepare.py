@@ -18,7 +18,7 @@ from vocable.recipes.codebooks import FitSettings
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.frames import FrameChoice
 from vocable.recipes.label_preparation import Preparation, prepare
-from vocable.recipes.plan import plan_preparation
+from vocable.recipes.plan import plan_dump, plan_fit, plan_labels, plan_units
 from vocable.units import read_units
 
 SMALL = FitSettings(clusters=12)
@@ -318,16 +318,21 @@ def test_impossible_fits_are_refused(options: dict[str, float]) -> None:
 
 def test_a_plan_says_what_it_would_take_and_writes_nothing(corpus: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
-    plan = plan_preparation(corpus, Preparation(fit=SMALL), Work(workers=2))
-    assert plan.utterances == 24
+    plan = plan_labels(corpus, CorpusSettings(), FrameChoice(), SMALL, Work(workers=2))
     lengths = read_manifest_of(corpus).samples
+    assert plan.utterances == 24
     assert plan.frames == sum(1 + (samples - 400) // 160 for samples in lengths.tolist())
-    assert set(plan.rows()) >= {"hours of audio", "bytes of labels", "memory", "time"}
+    assert plan.written == 3 * plan.frames
+    assert set(plan.rows()) >= {"hours of audio", "writes", "memory", "time"}
+    dumped = plan_dump(corpus, CorpusSettings(), FrameChoice(context=1, normalize="corpus"), Work())
+    assert dumped.written == plan.frames * 39 * 3 * 4
+    assert plan_fit(corpus, CorpusSettings(), FrameChoice(), SMALL, Work()).written == 12 * 39 * 4
+    assert plan_units(corpus, CorpusSettings(), FrameChoice().base(16000), 500, Work()).written == 4 * plan.frames
     assert sorted(tmp_path.rglob("*")) == before
     write_manifest(tmp_path / "m.tsv", read_manifest_of(corpus))
-    assert plan_preparation(tmp_path / "m.tsv", Preparation(fit=SMALL), Work()).utterances == 24
+    assert plan_labels(tmp_path / "m.tsv", CorpusSettings(), FrameChoice(), SMALL, Work()).utterances == 24
     (tmp_path / "empty").mkdir()
-    assert plan_preparation(tmp_path / "empty", Preparation(fit=SMALL), Work()).utterances == 0
+    assert plan_labels(tmp_path / "empty", CorpusSettings(), FrameChoice(), SMALL, Work()).utterances == 0
 
 
 def read_manifest_of(corpus: Path):  # type: ignore[no-untyped-def]

@@ -219,7 +219,11 @@ def test_how_units_are_used() -> None:
     survey = Survey.of([np.array([0, 0, 1, 1]), np.array([2, 2, 0, 0])])
     usage = usage_scores(survey, clusters=5, rate=50.0)
     assert (usage.units, usage.used, usage.dead, usage.frames) == (5, 3, 2, 8)
-    assert usage.mean_run == 2
+    assert (usage.mean_run, usage.median_run, usage.longest_run) == (2, 2, 2)
+    assert survey.histogram.tolist() == [4, 2, 2]
+    assert survey.durations.tolist() == [0, 0, 4]
+    lasting = Survey.of([np.array([1, 1, 1, 1, 1, 0, 2])])
+    assert (usage_scores(lasting).median_run, usage_scores(lasting).longest_run) == (1, 5)
     assert usage.units_per_second == 25
     assert usage.perplexity == pytest.approx(np.exp(-(0.5 * np.log(0.5) + 2 * 0.25 * np.log(0.25))))
     assert usage.bitrate == pytest.approx(25 * 1.5)

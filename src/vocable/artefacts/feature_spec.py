@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from vocable.artefacts.headers import digest_of
@@ -41,6 +41,11 @@ class FeatureSpec:
     context: int = 0
     """Neighbours stacked on each side."""
     recorded: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def base(self) -> FeatureSpec:
+        """What the extractor makes, before normalisation and context."""
+        return replace(self, dim=self.dim // (2 * self.context + 1), frame_normalization="none", context=0)
 
     @property
     def rate(self) -> float:

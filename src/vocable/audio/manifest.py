@@ -88,6 +88,10 @@ class Manifest:
     def __iter__(self) -> Iterator[Utterance]:
         return (self[row] for row in range(len(self)))
 
+    def rows(self) -> Iterator[Utterance]:
+        """Yield the rows with their paths as they stand, relative to the root."""
+        return (replace(item, path=path) for item, path in zip(self, self.paths, strict=True))
+
     def select(self, rows: Sequence[int] | NDArray[np.intp]) -> Manifest:
         """Return the given rows, in the given order."""
         at = [int(row) for row in rows]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vocable.audio.decoding import LIBSNDFILE_EXTENSIONS, MEDIA_EXTENSIONS, count_samples, extension_of, resampled_length
 from vocable.audio.faults import AudioFault, Skipped, printable
-from vocable.audio.manifest import Manifest, Utterance, id_of
+from vocable.audio.manifest import Utterance, id_of
 from vocable.errors import InputError
 
 _LINE_BREAKING = re.compile(r"[\t\n\r\x00]")
@@ -55,7 +55,7 @@ def find_audio(root: Path, extensions: Iterable[str] = ()) -> tuple[list[str], l
     } or LIBSNDFILE_EXTENSIONS | MEDIA_EXTENSIONS
     found: list[str] = []
     closed: list[Skipped] = []
-    seen: set[tuple[int, int]] = set()
+    seen: set[str] = set()
 
     def note(error: OSError) -> None:
         closed.append(
@@ -65,11 +65,11 @@ def find_audio(root: Path, extensions: Iterable[str] = ()) -> tuple[list[str], l
         )
 
     for folder, subfolders, files in os.walk(root, onerror=note, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
+        real = os.path.realpath(folder)
+        if real in seen:
             subfolders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(real)
         subfolders.sort(key=os.fsencode)
         relative = os.path.relpath(folder, root)
         prefix = "" if relative == "." else relative + os.sep
@@ -77,17 +77,31 @@ def find_audio(root: Path, extensions: Iterable[str] = ()) -> tuple[list[str], l
     return sorted(found, key=os.fsencode), closed
 
 
-def examine(root: str, paths: Iterable[str], sample_rate: int, limits: LengthLimits) -> Iterator[Utterance | Skipped]:
-    """Yield, for each path below `root`, a row with its length at `sample_rate`, or why it can't be one."""
-    for path in paths:
+def candidates(paths: Iterable[str]) -> list[Utterance]:
+    """Return a row for each path, of unknown length, with its id."""
+    return [Utterance(id_of(path), path, -1) for path in paths]
+
+
+def examine(root: str, rows: Iterable[Utterance], sample_rate: int, limits: LengthLimits) -> Iterator[Utterance | Skipped]:
+    """Yield each row with its length at `sample_rate`, looked up if it is unknown, or why it can't serve.
+
+    Args:
+        root: folder that the rows' paths start from.
+        rows: as they were found or read.
+        sample_rate: Hz.
+        limits: which lengths are usable.
+    """
+    for row in rows:
         try:
-            check_name(path)
-            samples, rate = count_samples(os.path.join(root, path))
-            samples = resampled_length(samples, rate, sample_rate)
+            check_name(row.path)
+            samples = row.samples
+            if samples < 0:
+                counted, rate = count_samples(os.path.join(root, row.path))
+                samples = resampled_length(counted, rate, sample_rate)
             limits.check(samples, sample_rate)
-            yield Utterance(id_of(path), path, samples)
+            yield replace(row, samples=samples)
         except AudioFault as fault:
-            yield Skipped.of(path, fault)
+            yield Skipped.of(row.path, fault)
 
 
 def check_name(path: str) -> None:
@@ -120,17 +134,3 @@ def without_duplicates(rows: Iterable[Utterance | Skipped]) -> tuple[list[Uttera
             owner[row.id] = row.path
             utterances.append(row)
     return utterances, skipped
-
-
-def complete(manifest: Manifest, limits: LengthLimits) -> Iterator[Utterance | Skipped]:
-    """Yield the rows of a manifest that was read, with lengths looked up where they are unknown, or why they can't serve."""
-    for at, item in enumerate(manifest):
-        try:
-            samples = item.samples
-            if samples < 0:
-                counted, rate = count_samples(item.path)
-                samples = resampled_length(counted, rate, manifest.sample_rate)
-            limits.check(samples, manifest.sample_rate)
-            yield Utterance(item.id, manifest.paths[at], samples, item.speaker, item.channel)
-        except AudioFault as fault:
-            yield Skipped.of(manifest.paths[at], fault)

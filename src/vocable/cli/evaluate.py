@@ -8,7 +8,7 @@ from typing import Any
 
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.manifest_files import read_manifest
-from vocable.cli.tables import print_table
+from vocable.cli.tables import bars, print_table
 from vocable.errors import InputError
 from vocable.evaluation.agreement import agreement as compare
 from vocable.evaluation.unit_quality import SILENCES, phone_scores
@@ -68,9 +68,12 @@ def units(
         silences = SILENCES | {item.lower() for item in silence}
         result["phones"] = phone_scores(found, _ids(labels, found, manifest, survey), truth, rate, centre, silences).rows()
     if json_:
+        result |= {"histogram": survey.histogram.tolist(), "run_lengths": survey.durations.tolist()}
         print(json.dumps(result, indent=2))
         return
     print_table(f"{labels}: how units are used", result["usage"])
+    print(f"frames of each unit, most first   {bars(sorted(survey.histogram.tolist(), reverse=True))}")
+    print(f"runs of 1, 2, 3 … frames          {bars(survey.durations.tolist()[1:41])}")
     if "phones" in result:
         print_table("what they tell of phones", result["phones"])
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from vocable.audio.blocks import blocks_of, shard_bounds
 from vocable.audio.faults import require_none, write_skipped
-from vocable.cli.options import Audio, Running, work_folder
-from vocable.cli.tables import report_skipped
+from vocable.cli.options import Audio, Part, Running, work_folder
+from vocable.cli.tables import print_table, report_skipped
 from vocable.execution.engine import Engine
 from vocable.execution.memory import keep_freed_memory
 from vocable.features.normalization import Scope
 from vocable.recipes.corpus import CorpusSettings, open_corpus
 from vocable.recipes.feature_dump import dump_frames
 from vocable.recipes.frames import FrameChoice, pipeline_for
+from vocable.recipes.plan import plan_dump
 
 
 def mfcc(
@@ -25,8 +26,10 @@ def mfcc(
     normalize: Scope = "none",
     context: int = 0,
     strict: bool = False,
+    dry_run: bool = False,
     source: Audio = CorpusSettings(),
     running: Running = Running(),
+    part: Part = Part(),
 ) -> None:
     """Dump mel-frequency cepstra with deltas, 39 values every 10 ms, as fairseq's dump_mfcc_feature does.
 
@@ -44,8 +47,14 @@ def mfcc(
         Neighbours stacked on each side of a frame.
     strict
         Make any unusable file an error.
+    dry_run
+        Say what would be done, how long it takes and what it needs, and do nothing.
     """
-    _dump(audio, out, name, FrameChoice(features="mfcc", normalize=normalize, context=context), strict, source, running)
+    choice = FrameChoice(features="mfcc", normalize=normalize, context=context)
+    if dry_run:
+        _show_plan(audio, out, choice, source, running)
+    else:
+        _dump(audio, out, name, choice, strict, source, running, part)
 
 
 def logmel(
@@ -58,8 +67,10 @@ def logmel(
     normalize: Scope = "none",
     context: int = 0,
     strict: bool = False,
+    dry_run: bool = False,
     source: Audio = CorpusSettings(),
     running: Running = Running(),
+    part: Part = Part(),
 ) -> None:
     """Dump log mel energies every 10 ms.
 
@@ -79,14 +90,25 @@ def logmel(
         Neighbours stacked on each side of a frame.
     strict
         Make any unusable file an error.
+    dry_run
+        Say what would be done, how long it takes and what it needs, and do nothing.
     """
     choice = FrameChoice(features="logmel", mel_bins=mel_bins, normalize=normalize, context=context)
-    _dump(audio, out, name, choice, strict, source, running)
+    if dry_run:
+        _show_plan(audio, out, choice, source, running)
+    else:
+        _dump(audio, out, name, choice, strict, source, running, part)
 
 
-def _dump(audio: Path, out: Path, name: str, choice: FrameChoice, strict: bool, source: CorpusSettings, running: Running) -> None:
+def _show_plan(audio: Path, out: Path, choice: FrameChoice, source: CorpusSettings, running: Running) -> None:
+    print_table(f"the frames of {audio} would be dumped to {out}", plan_dump(audio, source, choice, running.work()).rows())
+
+
+def _dump(
+    audio: Path, out: Path, name: str, choice: FrameChoice, strict: bool, source: CorpusSettings, running: Running, part: Part
+) -> None:
     keep_freed_memory()
-    work, folder = running.work(), work_folder(out)
+    work, folder = running.work(part.nshard, part.rank), work_folder(out)
     with Engine(work) as engine:
         corpus = open_corpus(audio, source, engine, folder)
         if strict:

@@ -7,7 +7,7 @@ from pathlib import Path
 from vocable.audio.faults import require_none, write_skipped
 from vocable.audio.manifest_files import write_manifest
 from vocable.audio.speakers import split
-from vocable.cli.options import Audio, Running, work_folder
+from vocable.cli.options import Audio, Part, Running, work_folder
 from vocable.cli.tables import report_skipped
 from vocable.execution.engine import Engine
 from vocable.recipes.corpus import CorpusSettings, open_corpus
@@ -24,6 +24,7 @@ def manifest(
     strict: bool = False,
     source: Audio = CorpusSettings(),
     running: Running = Running(),
+    part: Part = Part(),
 ) -> None:
     """List the usable audio of a folder, or convert a manifest.
 
@@ -43,17 +44,22 @@ def manifest(
         Make any unusable file an error.
     """
     folder = out if valid_percent else out.parent
-    with Engine(running.work()) as engine:
-        corpus = open_corpus(audio, source, engine, work_folder(folder))
+    with Engine(running.work(part.nshard, part.rank)) as engine:
+        corpus = open_corpus(audio, source, engine, work_folder(folder), share=True)
+    if corpus.missing:
+        print(
+            f"This part is done; {corpus.missing} blocks of files are left to others. The last part to finish writes the manifest."
+        )
+        return
     if strict:
         require_none(corpus.skipped)
     if valid_percent:
         parts = dict(zip(("train.tsv", "valid.tsv"), split(corpus.manifest, valid_percent, seed, by_speaker), strict=True))
     else:
         parts = {out.name: corpus.manifest}
-    for name, part in parts.items():
-        write_manifest(folder / name, part)
-        print(f"{folder / name}: {len(part):,} utterances, {part.seconds / 3600:.2f} h")
+    for name, rows in parts.items():
+        write_manifest(folder / name, rows)
+        print(f"{folder / name}: {len(rows):,} utterances, {rows.seconds / 3600:.2f} h")
     if corpus.skipped:
         record = folder / (out.stem + ".skipped.jsonl" if not valid_percent else "skipped.jsonl")
         write_skipped(record, corpus.skipped)

@@ -31,19 +31,26 @@ class Running:
     "cpu, cuda, cuda:1 or mps."
     devices: str | None = None
     "Several devices, such as cuda:0,cuda:1; workers take them in turn."
-    nshard: int = 1
-    "Parts the work is cut into, for job arrays."
-    rank: int = 0
-    "Which part this run does, from 0."
     engine: Literal["local"] = "local"
     "local: on this machine."
 
-    def work(self) -> Work:
+    def work(self, nshard: int = 1, rank: int = 0) -> Work:
         """Return where the work runs, with devices that exist."""
         names = tuple(self.devices.split(",")) if self.devices else (self.device,)
         devices = tuple(check_device(name.strip()) for name in names)
         cores = available_cores() if devices == ("cpu",) else len(devices)
-        return Work(workers=self.workers or cores, devices=devices, nshard=self.nshard, rank=self.rank, engine=self.engine)
+        return Work(workers=self.workers or cores, devices=devices, nshard=nshard, rank=rank, engine=self.engine)
+
+
+@Parameter(name="*", group="Which part of the work")
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Which part of the work this run does, for job arrays."""
+
+    nshard: int = 1
+    "Parts the work is cut into. The last one to finish writes what takes all of them."
+    rank: int = 0
+    "Which part this run does, from 0."
 
 
 Audio = Annotated[CorpusSettings, Parameter(name="*", group="Which audio")]

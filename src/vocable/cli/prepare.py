@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from vocable.cli.options import Audio, Fitting, Forms, Frames, Running
+from vocable.cli.options import Audio, Fitting, Forms, Frames, Part, Running
 from vocable.cli.tables import print_columns, print_table, report_reasons, shown
 from vocable.execution.memory import keep_freed_memory
 from vocable.execution.progress import duration
@@ -14,7 +14,7 @@ from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.frames import FrameChoice
 from vocable.recipes.label_preparation import Preparation, Prepared
 from vocable.recipes.label_preparation import prepare as prepare_labels
-from vocable.recipes.plan import plan_preparation
+from vocable.recipes.plan import plan_labels
 
 
 def prepare(
@@ -32,6 +32,7 @@ def prepare(
     source: Audio = CorpusSettings(),
     frames: Frames = FrameChoice(),
     running: Running = Running(),
+    part: Part = Part(),
 ) -> int:
     """Make HuBERT training labels of a folder of speech.
 
@@ -67,9 +68,9 @@ def prepare(
         forms=tuple(f".{item}" for item in form),
     )
     keep_freed_memory()
-    work = running.work()
+    work = running.work(part.nshard, part.rank)
     if dry_run:
-        print_table(f"{audio} would become labels in {out}", plan_preparation(audio, settings, work).rows())
+        print_table(f"{audio} would become labels in {out}", plan_labels(audio, source, frames, fitting, work).rows())
         return 0
     begun = time.monotonic()
     made = prepare_labels(audio, out, settings, work, overwrite)
@@ -80,7 +81,7 @@ def prepare(
 def show(made: Prepared, elapsed: float) -> None:
     """Print what came of a preparation."""
     if made.missing:
-        print(f"This shard is done; {made.missing} blocks are left to others. The last shard to finish writes the labels.")
+        print(f"This part is done; {made.missing} blocks are left to others. The last part writes the labels.")
         return
     print_columns(
         f"Labels in {made.folder}",

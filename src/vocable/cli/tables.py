@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,15 @@ def print_columns(title: str, columns: list[str], rows: list[list[Any]]) -> None
     for row in rows:
         table.add_row(*(Text(shown(value)) for value in row))
     console.print(table)
+
+
+def bars(counts: Sequence[int], width: int = 60) -> str:
+    """Return a histogram as a line of blocks, the tallest for the largest count; more counts than `width` are put together."""
+    if not counts or not max(counts):
+        return ""
+    step = -(-len(counts) // width)
+    heights = [max(counts[at : at + step]) for at in range(0, len(counts), step)]
+    return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * height // max(heights))] for height in heights)
 
 
 def shown(value: Any) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vocable.artefacts.headers import canonical_json, digest_of
+from vocable.audio.blocks import shard_bounds
 from vocable.audio.faults import Skipped, printable
 from vocable.audio.manifest import Manifest, Utterance
 from vocable.audio.manifest_files import is_manifest, read_manifest
-from vocable.audio.scan import LengthLimits, complete, examine, find_audio, without_duplicates
+from vocable.audio.scan import LengthLimits, candidates, examine, find_audio, without_duplicates
 from vocable.audio.speakers import with_speakers
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
@@ -51,42 +52,48 @@ class Corpus:
     manifest: Manifest
     skipped: list[Skipped]
     state: str
+    missing: int = 0
+    """Blocks of files that other parts of the work have still to look at."""
 
 
-def open_corpus(source: Path, settings: CorpusSettings, engine: Engine, folder: Path) -> Corpus:
-    """Scan a folder of audio, or read a manifest and look up the lengths it doesn't give.
+def open_corpus(source: Path, settings: CorpusSettings, engine: Engine, folder: Path, share: bool = False) -> Corpus:
+    """Scan a folder of audio, or read a manifest; lengths that aren't known are looked up.
 
     Args:
         source: a folder, or a manifest of any form.
         settings: what to take.
-        engine: runs a scan.
-        folder: where a scan keeps its finished blocks.
+        engine: runs the look-ups.
+        folder: where finished blocks of them are kept.
+        share: do only this run's part of the look-ups, as job arrays do; otherwise all that is missing.
 
     Raises:
-        InputError: the source is neither, or nothing in it can be used.
+        InputError: the source is neither a folder nor a manifest.
     """
     if is_manifest(source) and not source.is_dir():
-        manifest = read_manifest(source, settings.sample_rate)
-        root, rows = manifest.root, list(complete(manifest, settings.limits))
-        state = digest_of([manifest.digest, asdict(settings)])
+        given = read_manifest(source, settings.sample_rate)
+        root, rows = given.root, list(given.rows())
+        skipped: list[Skipped] = []
+        state = digest_of([given.digest, asdict(settings)])
     else:
         root = os.path.abspath(source)
-        paths, closed = find_audio(source, settings.ext)
-        state = digest_of([_states(root, paths), asdict(settings)])
-        rows = [*closed, *_scan(root, paths, settings, state, engine, folder)]
-    utterances, skipped = without_duplicates(rows)
+        paths, skipped = find_audio(source, settings.ext)
+        rows, state = candidates(paths), digest_of([_states(root, paths), asdict(settings)])
+    found, missing = _examined(root, rows, settings, state, engine, folder, share)
+    utterances, unusable = without_duplicates(found)
     made = Manifest.of(utterances, root, settings.sample_rate)
-    return Corpus(with_speakers(made, settings.speakers) if settings.speakers else made, skipped, state)
+    return Corpus(with_speakers(made, settings.speakers) if settings.speakers else made, [*skipped, *unusable], state, missing)
 
 
 @dataclass(frozen=True)
-class _FileBlock:
+class _Rows:
+    """A block of rows to look at; progress counts files."""
+
     index: int
-    paths: tuple[str, ...]
+    rows: tuple[Utterance, ...]
 
     @property
     def size(self) -> float:
-        return len(self.paths)
+        return len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -95,31 +102,35 @@ class _Examine:
 
     root: str
     sample_rate: int
-    limits: LengthLimits = field(default_factory=LengthLimits)
+    limits: LengthLimits
 
-    def open(self, device: str) -> Callable[[_FileBlock], Payload]:
-        """Return the function that turns a block of files into lines of JSON."""
+    def open(self, device: str) -> Callable[[_Rows], Payload]:
+        """Return the function that turns a block of rows into lines of JSON."""
 
-        def run(block: _FileBlock) -> Payload:
-            rows = examine(self.root, block.paths, self.sample_rate, self.limits)
+        def run(block: _Rows) -> Payload:
+            rows = examine(self.root, block.rows, self.sample_rate, self.limits)
             return "\n".join(canonical_json(_to_json(row)) for row in rows).encode(), {}
 
         return run
 
 
-def _scan(
-    root: str, paths: list[str], settings: CorpusSettings, state: str, engine: Engine, folder: Path
-) -> Iterator[Utterance | Skipped]:
-    """Read the headers of files, in blocks of a fixed number."""
-    blocks = [
-        _FileBlock(at // _FILES_IN_BLOCK, tuple(paths[at : at + _FILES_IN_BLOCK])) for at in range(0, len(paths), _FILES_IN_BLOCK)
-    ]
-    with progress("scan", len(paths), "files") as shown:
-        finished = Stage("scan", state, folder).run(_Examine(root, settings.sample_rate, settings.limits), blocks, engine, shown)
+def _examined(
+    root: str, rows: list[Utterance], settings: CorpusSettings, state: str, engine: Engine, folder: Path, share: bool
+) -> tuple[list[Utterance | Skipped], int]:
+    """Return the rows with their lengths or faults, and how many blocks of them are still to be looked at by others."""
+    if all(row.samples >= 0 for row in rows):
+        return list(examine(root, rows, settings.sample_rate, settings.limits)), 0
+    blocks = [_Rows(at // _FILES_IN_BLOCK, tuple(rows[at : at + _FILES_IN_BLOCK])) for at in range(0, len(rows), _FILES_IN_BLOCK)]
+    first, last = shard_bounds(len(blocks), engine.work.nshard, engine.work.rank) if share else (0, len(blocks))
+    job = _Examine(root, settings.sample_rate, settings.limits)
+    with progress("scan", sum(block.size for block in blocks[first:last]), "files") as shown:
+        finished = Stage("scan", state, folder).run(job, blocks[first:last], engine, shown)
+    found: list[Utterance | Skipped] = []
     for _, lines in finished.results():
-        yield from (_from_json(json.loads(line)) for line in lines.decode().split("\n"))
+        found += [_from_json(json.loads(line)) for line in lines.decode().split("\n")]
     for block, reason in finished.died.values():
-        yield from (Skipped(printable(path), "worker died", reason) for path in block.paths)
+        found += [Skipped(printable(row.path), "worker died", reason) for row in block.rows]
+    return found, len(blocks) - len(finished.entries) - len(finished.died)
 
 
 def _states(root: str, paths: list[str]) -> list[Any]:
@@ -138,7 +149,7 @@ def _states(root: str, paths: list[str]) -> list[Any]:
 def _to_json(row: Utterance | Skipped) -> list[Any]:
     if isinstance(row, Skipped):
         return ["skipped", row.path, row.reason, row.detail]
-    return ["utterance", row.id, row.path, row.samples]
+    return ["utterance", row.id, row.path, row.samples, row.speaker, row.channel]
 
 
 def _from_json(value: list[Any]) -> Utterance | Skipped:

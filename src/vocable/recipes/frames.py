@@ -63,13 +63,10 @@ def pipeline_of(codebook: Codebook, manifest: Manifest, engine: Engine, folder: 
         raise MismatchError(
             "the codebook doesn't say what frames it is for, as imported ones don't: name them and give --assume-features"
         )
-    base = FeatureSpec.from_json(
-        {**spec.to_json(), "dim": spec.dim // (2 * spec.context + 1), "frame_normalization": "none", "context": 0}
-    )
     normalization = codebook.normalization
     if normalization.scope == "speaker":
-        normalization = _normalization("speaker", FramePipeline(base, lenient=lenient), manifest, engine, folder)
-    return FramePipeline(base, normalization, spec.context, lenient)
+        normalization = _normalization("speaker", FramePipeline(spec.base, lenient=lenient), manifest, engine, folder)
+    return FramePipeline(spec.base, normalization, spec.context, lenient)
 
 
 def assume_frames(codebook: Codebook, choice: FrameChoice, sample_rate: int) -> Codebook:

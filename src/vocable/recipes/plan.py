@@ -1,23 +1,23 @@
-"""What a preparation would take: hours, bytes, memory and time, from headers and a short measurement."""
+"""What a job would take: hours, bytes, memory and time, from headers and a short measurement."""
 
 from __future__ import annotations
 
-import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.blocks import blocks_of
 from vocable.audio.faults import count_reasons
 from vocable.audio.manifest import Manifest
-from vocable.audio.manifest_files import is_manifest, read_manifest
-from vocable.audio.scan import complete, examine, find_audio, without_duplicates
-from vocable.execution.engine import Work
+from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import duration
 from vocable.features.pipeline import FramePipeline
-from vocable.recipes.codebooks import sampled_rows
-from vocable.recipes.label_preparation import Preparation
+from vocable.recipes.codebooks import FitSettings, sampled_rows
+from vocable.recipes.corpus import CorpusSettings, open_corpus
+from vocable.recipes.frames import FrameChoice
 
 _PROBE_SECONDS = 30.0  # of audio: a few hundredths of a second of work
 _WORKER_BYTES = 150 << 20  # Python, NumPy and a block in flight
@@ -33,9 +33,12 @@ class Plan:
     skipped: dict[str, int]
     seconds: float
     frames: int
-    label_bytes: int
+    written: int
+    """Bytes."""
     memory: int
+    """Bytes."""
     time: float
+    """Seconds."""
 
     def rows(self) -> dict[str, Any]:
         """Return what to show: name → value."""
@@ -44,53 +47,79 @@ class Plan:
             "left out by their headers": ", ".join(f"{count} {reason}" for reason, count in self.skipped.items()) or "none",
             "hours of audio": self.seconds / 3600,
             "frames": self.frames,
-            "bytes of labels": f"about {self.label_bytes / 1e6:,.1f} MB",
+            "writes": f"about {self.written / 1e6:,.1f} MB",
             "memory": f"about {self.memory / 2**30:.2f} GiB",
             "time": f"about {duration(self.time)}",
         }
 
 
-def plan_preparation(source: Path, settings: Preparation, work: Work) -> Plan:
-    """Estimate a preparation; nothing is written."""
-    manifest, skipped = _listed(source, settings)
-    spec = settings.frames.base(settings.corpus.sample_rate)
-    pipeline = FramePipeline(spec, context=settings.frames.context)
+def plan_labels(source: Path, corpus: CorpusSettings, frames: FrameChoice, fit: FitSettings, work: Work) -> Plan:
+    """Estimate a fit and the labels of all audio; nothing is written."""
+    return _plan(source, corpus, _spec(frames, corpus), _passes(frames), work, fit, fit.clusters)
+
+
+def plan_fit(source: Path, corpus: CorpusSettings, frames: FrameChoice, fit: FitSettings, work: Work) -> Plan:
+    """Estimate a fit alone."""
+    return _plan(source, corpus, _spec(frames, corpus), _passes(frames) - 1, work, fit)
+
+
+def plan_units(source: Path, corpus: CorpusSettings, spec: FeatureSpec, clusters: int, work: Work) -> Plan:
+    """Estimate the labels of audio with a codebook that is there."""
+    return _plan(source, corpus, spec, 1, work, clusters=clusters)
+
+
+def plan_dump(source: Path, corpus: CorpusSettings, frames: FrameChoice, work: Work) -> Plan:
+    """Estimate a dump of frames."""
+    return _plan(source, corpus, _spec(frames, corpus), _passes(frames), work)
+
+
+def _spec(frames: FrameChoice, corpus: CorpusSettings) -> FeatureSpec:
+    return FramePipeline(frames.base(corpus.sample_rate), context=frames.context).spec
+
+
+def _passes(frames: FrameChoice) -> int:
+    """Return how often all audio is gone through: once more for statistics."""
+    return 2 if frames.normalize in ("corpus", "speaker") else 1
+
+
+def _plan(
+    source: Path,
+    corpus: CorpusSettings,
+    spec: FeatureSpec,
+    passes: float,
+    work: Work,
+    fit: FitSettings | None = None,
+    clusters: int | None = None,
+) -> Plan:
+    """Estimate; without clusters, frames are written unless something is fitted."""
+    with tempfile.TemporaryDirectory() as folder, Engine(work) as engine:
+        opened = open_corpus(source, corpus, engine, Path(folder))
+    manifest = opened.manifest
     frames = sum(spec.frame_count(samples) for samples in manifest.samples.tolist())
-    fit_rows = sampled_rows(manifest, pipeline.spec, settings.fit) if len(manifest) else []
-    fit_frames = sum(spec.frame_count(int(manifest.samples[row])) for row in fit_rows)
-    passes_over_audio = 1 + fit_frames / max(frames, 1) + (settings.frames.normalize in ("corpus", "speaker"))
-    rate = _measured_rate(manifest, pipeline)
-    cores = min(work.workers, os.cpu_count() or 1)
-    fitting = 2 * _PASSES * fit_frames * pipeline.spec.dim * settings.fit.clusters / _FIT_OPERATIONS_PER_SECOND
-    digits = len(str(settings.fit.clusters - 1)) + 1
+    held, fitting = 0, 0.0
+    if fit is not None and len(manifest):
+        held = sum(spec.frame_count(int(manifest.samples[row])) for row in sampled_rows(manifest, spec, fit))
+        passes += held / max(frames, 1)
+        fitting = 2 * _PASSES * held * spec.dim * fit.clusters / _FIT_OPERATIONS_PER_SECOND
+    if clusters is not None:
+        written = frames * (len(str(clusters - 1)) + 1)
+    else:
+        written = frames * spec.dim * 4 if fit is None else fit.clusters * spec.dim * 4
+    seconds = passes * manifest.seconds / _measured_rate(manifest, spec) + fitting
     return Plan(
         utterances=len(manifest),
-        skipped=skipped,
+        skipped=count_reasons(opened.skipped),
         seconds=manifest.seconds,
         frames=frames,
-        label_bytes=frames * digits,
-        memory=work.workers * _WORKER_BYTES + 3 * 4 * fit_frames * pipeline.spec.dim,
-        time=(passes_over_audio * manifest.seconds / rate + fitting) / cores,
+        written=written,
+        memory=work.workers * _WORKER_BYTES + 3 * 4 * held * spec.dim,
+        time=seconds / work.workers,
     )
 
 
-def _listed(source: Path, settings: Preparation) -> tuple[Manifest, dict[str, int]]:
-    corpus = settings.corpus
-    if is_manifest(source) and not source.is_dir():
-        manifest = read_manifest(source, corpus.sample_rate)
-        utterances, skipped = without_duplicates(complete(manifest, corpus.limits))
-        root = manifest.root
-    else:
-        root = os.path.abspath(source)
-        paths, closed = find_audio(source, corpus.ext)
-        utterances, skipped = without_duplicates(examine(root, paths, corpus.sample_rate, corpus.limits))
-        skipped += closed
-    return Manifest.of(utterances, root, corpus.sample_rate), count_reasons(skipped)
-
-
-def _measured_rate(manifest: Manifest, pipeline: FramePipeline) -> float:
-    """Return seconds of audio that a core turns into frames in a second, from the first utterances."""
-    run = pipeline.open("cpu")
+def _measured_rate(manifest: Manifest, spec: FeatureSpec) -> float:
+    """Return seconds of audio that a worker turns into frames in a second, from the first utterances."""
+    run = FramePipeline(spec.base, context=spec.context).open("cpu")
     for block in blocks_of(manifest, _PROBE_SECONDS):
         run(block)  # the first run also loads what the second needs
         begun = time.perf_counter()

@@ -94,18 +94,20 @@ class Survey:
     """Frames of each unit."""
     runs: NDArray[np.int64]
     """Times each unit begins, repetitions aside."""
+    durations: NDArray[np.int64]
+    """Runs by how many frames they last: durations[3] last three."""
 
     @classmethod
     def of(cls, sequences: Iterable[Sequence], clusters: int | None = None) -> Survey:
         """Go through the units of utterances once."""
         lengths: list[int] = []
         histogram = np.zeros(clusters or 0, dtype=np.int64)
-        runs = histogram.copy()
+        runs, durations = histogram.copy(), np.zeros(1, dtype=np.int64)
         for units in sequences:
             lengths.append(len(units))
-            histogram = _added(histogram, units)
-            runs = _added(runs, run_lengths(units)[0])
-        return cls(np.array(lengths, dtype=np.int64), histogram, runs)
+            values, lasting = run_lengths(units)
+            histogram, runs, durations = _added(histogram, units), _added(runs, values), _added(durations, lasting)
+        return cls(np.array(lengths, dtype=np.int64), histogram, runs, durations)
 
     @property
     def largest(self) -> int:

@@ -24,6 +24,8 @@ class UsageScores:
     """exp of the entropy: how many equally frequent units would be as diverse."""
     mean_run: float
     """Frames until the unit changes."""
+    median_run: int
+    longest_run: int
     units_per_second: float | None
     """After removing repetitions."""
     bitrate: float | None
@@ -53,6 +55,8 @@ def usage_scores(survey: Survey, clusters: int | None = None, rate: float | None
         dead=units - used,
         perplexity=math.exp(entropy_of(survey.histogram)),
         mean_run=frames / max(runs, 1),
+        median_run=int(np.searchsorted(np.cumsum(survey.durations), runs / 2)) if runs else 0,
+        longest_run=int(np.flatnonzero(survey.durations).max(initial=0)),
         units_per_second=per_second,
         bitrate=None if per_second is None else per_second * entropy_of(survey.runs) / math.log(2),
         frames=frames,
