@@ -47,9 +47,7 @@ def manifest(
     with Engine(running.work(part.nshard, part.rank)) as engine:
         corpus = open_corpus(audio, source, engine, work_folder(folder), share=True)
     if corpus.missing:
-        print(
-            f"This part is done; {corpus.missing} blocks of files are left to others. The last part to finish writes the manifest."
-        )
+        print(f"This part is done; {corpus.missing} blocks of files are left to others. The last part writes the manifest.")
         return
     if strict:
         require_none(corpus.skipped)
