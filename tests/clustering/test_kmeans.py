@@ -327,11 +327,14 @@ def test_a_broken_state_only_costs_time(tmp_path: Path) -> None:
 
 
 def test_long_fits_show_themselves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from vocable.clustering import lloyd
+    from vocable.execution import progress
 
-    monkeypatch.setattr(lloyd, "LINE_EVERY", 0.0)
+    lines: list[str] = []
+    KMeans(20, random_state=0, verbose=lines.append).fit(mixture(10_000))
+    assert lines[0].startswith("sample 1, pass 1, ")
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
     KMeans(20, random_state=0, verbose=1).fit(mixture(10_000))
-    assert "k-means: sample 1, pass 1, " in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines() == [f"k-means: {line}" for line in lines]
 
 
 @given(st.integers(0, 2**63), st.integers(0, 5000), st.integers(1, 2000), st.floats(0, 1))

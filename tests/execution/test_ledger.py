@@ -131,6 +131,7 @@ def test_on_a_terminal_there_is_a_bar() -> None:
     with progress("scan", 10, "files", stream=out) as shown:
         shown.pass_over(2)
         shown.advance(5)
+        shown.note("pass 7")
     assert "scan" in out.getvalue()
 
 

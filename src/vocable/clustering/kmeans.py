@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,6 +19,7 @@ from vocable.clustering.seeding import Seeding, seed_centroids, seeding_for
 from vocable.clustering.sources import ArraySource, FrameSource, check_finite, survey
 from vocable.clustering.validation import check_frames, check_is_fitted, check_weights
 from vocable.errors import InputError
+from vocable.execution.progress import Progress
 
 FAIRSEQ_MINIBATCH: dict[str, Any] = {
     "batch_size": 10000,
@@ -51,7 +54,7 @@ class KMeans:
         device: `cpu`, or a torch device for labelling frames.
         memory: bytes of frames that a stream may bring into memory; larger streams are gone through once a pass.
         state: a file for the progress of `lloyd`, from which a killed fit of the same frames goes on; removed at the end.
-        verbose: 1 prints a line every thirty seconds.
+        verbose: 1 prints a line every thirty seconds; a function is called with a line after each pass.
 
     Attributes:
         cluster_centers_: shape (clusters, dim), in the frames' type.
@@ -92,7 +95,7 @@ class KMeans:
         device: str = "cpu",
         memory: int = 4 << 30,
         state: Any = None,
-        verbose: int = 0,
+        verbose: int | Callable[[str], None] = 0,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -259,7 +262,11 @@ class KMeans:
             workers=self.workers,
             labeller=labeller_for(self.device),
             state=None if self.state is None else FitState(Path(self.state)),
-            verbose=bool(self.verbose),
+            report=self.verbose
+            if callable(self.verbose)
+            else Progress("k-means", 0, "", sys.stderr).note
+            if self.verbose
+            else None,
         )
         fit = fit_lloyd(source, count, settings, weights, given)
         self.cluster_centers_, self.labels_, self.inertia_ = fit.centroids, fit.labels, fit.inertia
@@ -307,6 +314,11 @@ class KMeans:
         for name, least in (("max_iter", 1), ("batch_size", 1), ("workers", 1), ("tol", 0), ("reassignment_ratio", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}={getattr(self, name)!r} should be at least {least}")
+
+    def _report(self) -> Callable[[str], None] | None:
+        if callable(self.verbose):
+            return self.verbose
+        return Progress("k-means", 0, "", sys.stderr).note if self.verbose else None
 
     def _seeding(self) -> Seeding:
         return seeding_for(self.init, self.n_clusters) if isinstance(self.init, str) else "given"

@@ -6,8 +6,6 @@ threads.
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,7 +19,6 @@ from vocable.clustering.cluster_sums import ClusterSums, Grid
 from vocable.clustering.fit_state import FitState, Progress
 from vocable.clustering.seeding import Seeding, seed_centroids
 from vocable.clustering.sources import ArraySource, FrameSource, drawn, sampled
-from vocable.execution.progress import LINE_EVERY
 
 SEEDING_FRAMES = 60
 """Frames for each centroid in the sample that seeding sees; with fewer, inertia suffers at 768 dimensions."""
@@ -45,7 +42,8 @@ class LloydSettings:
     workers: int
     labeller: Labeller = NearestCentroid
     state: FitState | None = None
-    verbose: bool = False
+    report: Callable[[str], None] | None = None
+    """Told how far the fit has come after each pass."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,6 @@ class _Fitter:
     ) -> None:
         self._settings, self._grid, self._threads = settings, grid, threads
         self._sample, self._sample_weights = sample, sample_weights
-        self._last_line = time.monotonic()
 
     def best_start(self) -> Array:
         """Return the seeded centroids; of several starts, those with the lowest inertia after some passes over the sample."""
@@ -169,14 +166,11 @@ class _Fitter:
                 self._note(Progress(level, centroids, history))
 
     def _note(self, progress: Progress) -> None:
-        """Keep the progress, and show it now and then."""
+        """Keep the progress, and tell of it."""
         if self._settings.state is not None:
             self._settings.state.write(progress)
-        now = time.monotonic()
-        if self._settings.verbose and now - self._last_line >= LINE_EVERY:
-            self._last_line = now
-            line = f"k-means: sample {progress.level}, pass {len(progress.history)}, {progress.history[-1]:.6g} a frame"
-            print(line, file=sys.stderr, flush=True)
+        if self._settings.report is not None:
+            self._settings.report(f"sample {progress.level}, pass {len(progress.history)}, {progress.history[-1]:.6g} a frame")
 
     def _pass(self, source: FrameSource, memory: _Remembered | None, centroids: Array) -> ClusterSums:
         """Return the sums of all frames under their nearest centroids."""

@@ -31,6 +31,13 @@ class Progress:
         """Count work that an earlier run did, which must not make this one look faster."""
         self._total -= amount
 
+    def note(self, line: str) -> None:
+        """Show how far work has come that has no known end."""
+        now = time.monotonic()
+        if now - self._last >= LINE_EVERY:
+            self._last = now
+            print(f"{self._title}: {line}", file=self._stream, flush=True)
+
 
 class _Bar(Progress):
     """The same on a terminal, as a bar."""
@@ -38,26 +45,25 @@ class _Bar(Progress):
     def __init__(self, title: str, total: float, unit: str, stream: IO[str]) -> None:
         super().__init__(title, total, unit, stream)
         from rich.console import Console
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Shown
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}")
         self.shown = Shown(*columns, console=Console(file=stream), transient=True)
-        self._task = self.shown.add_task(title, total=total or 1.0, rate="")
+        self._task = self.shown.add_task(title, total=total or 1.0, status="")
 
     def advance(self, amount: float) -> None:
         self._done += amount
-        self.shown.update(self._task, advance=amount, rate=_rate(self._done, time.monotonic() - self._start, self._unit))
+        elapsed = time.monotonic() - self._start
+        status = f"{_part(self._done, self._total):.0%}, {_rate(self._done, elapsed, self._unit)}, {_left(self._done, self._total, elapsed)}"
+        self.shown.update(self._task, advance=amount, status=status)
 
     def pass_over(self, amount: float) -> None:
         super().pass_over(amount)
         self.shown.update(self._task, total=max(self._total, 1e-9))
+
+    def note(self, line: str) -> None:
+        self.shown.update(self._task, total=None, status=line)
 
 
 @contextmanager
@@ -73,11 +79,17 @@ def progress(title: str, total: float, unit: str = "audio", stream: IO[str] | No
 
 
 def status_line(title: str, done: float, total: float, elapsed: float, unit: str = "audio") -> str:
-    """Return a line such as "units: 45 %, 12.3 of 27.1 h of audio, 850 audio-hours per hour, 1 min left"."""
-    part = done / total if total > 0 else 1.0
-    left = duration((total - done) / done * elapsed) + " left" if done > 0 else "time unknown"
+    """Return a line such as "units: 45%, 12.3 of 27.1 h of audio, 850 audio-hours per hour, 1 min left"."""
     amount = f"{done / 3600:.1f} of {total / 3600:.1f} h of audio" if unit == "audio" else f"{done:,.0f} of {total:,.0f} {unit}"
-    return f"{title}: {part:.0%}, {amount}, {_rate(done, elapsed, unit)}, {left}"
+    return f"{title}: {_part(done, total):.0%}, {amount}, {_rate(done, elapsed, unit)}, {_left(done, total, elapsed)}"
+
+
+def _part(done: float, total: float) -> float:
+    return done / total if total > 0 else 1.0
+
+
+def _left(done: float, total: float, elapsed: float) -> str:
+    return duration((total - done) / done * elapsed) + " left" if done > 0 else "time unknown"
 
 
 def _rate(done: float, elapsed: float, unit: str) -> str:

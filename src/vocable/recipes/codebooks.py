@@ -63,7 +63,7 @@ class FitSettings:
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise InputError(f"--fraction {self.fraction}: a part of the utterances lies above 0 and at most at 1")
 
-    def estimator(self, workers: int, device: str, state: Path | None) -> KMeans:
+    def estimator(self, workers: int, device: str, state: Path | None, report: Callable[[str], None]) -> KMeans:
         """Return the estimator that fits as these settings say."""
         chosen = {"n_init": self.n_init, "max_iter": self.max_iter, "tol": self.tol}
         defaults = FAIRSEQ_MINIBATCH if self.algorithm == "minibatch" else {}
@@ -81,7 +81,7 @@ class FitSettings:
             workers=workers,
             device=device,
             state=state,
-            verbose=1,
+            verbose=report,
             **given,
         )
 
@@ -97,7 +97,7 @@ def fit_on_audio(manifest: Manifest, pipeline: FramePipeline, settings: FitSetti
     with progress("k-means", chosen.seconds) as shown:
         source = AudioFrames(chosen, pipeline, engine, shown.advance)
         state = folder / f"k-means-{digest_of([about, asdict(settings), pipeline.spec.identity()])[:16]}.safetensors"
-        return _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, state)
+        return _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, state, shown.note)
 
 
 def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engine) -> Codebook:
@@ -180,9 +180,10 @@ def _fit(
     normalization: Normalization,
     about: Header,
     state: Path | None,
+    report: Callable[[str], None],
 ) -> Codebook:
     try:
-        model = settings.estimator(engine.work.workers, engine.work.devices[0], state).fit(source)
+        model = settings.estimator(engine.work.workers, engine.work.devices[0], state, report).fit(source)
     except InputError as error:
         if "should be >= n_clusters" in str(error):
             raise InputError(f"there are fewer frames than clusters ({error}): take fewer --clusters, or more audio") from error
