@@ -55,7 +55,8 @@ class _Bar(Progress):
     def advance(self, amount: float) -> None:
         self._done += amount
         elapsed = time.monotonic() - self._start
-        status = f"{_part(self._done, self._total):.0%}, {_rate(self._done, elapsed, self._unit)}, {_left(self._done, self._total, elapsed)}"
+        rate, left = _rate(self._done, elapsed, self._unit), _left(self._done, self._total, elapsed)
+        status = f"{_part(self._done, self._total):.0%}, {rate}, {left}"
         self.shown.update(self._task, advance=amount, status=status)
 
     def pass_over(self, amount: float) -> None:

@@ -112,9 +112,9 @@ def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engi
     chosen = [at for at in range(len(lengths)) if fraction >= 1 or hash_fraction(settings.seed, str(at)) < fraction]
     if not chosen:
         raise InputError(f"a fraction of {fraction:g} of {len(lengths)} utterances leaves none to fit on: take a larger one")
-    return _fit(
-        _StoredSample(stores, chosen), settings, engine, origin.spec, origin.normalization, {"utterances": len(chosen)}, None
-    )
+    about = {"utterances": len(chosen)}
+    with progress("k-means", 0.0, "frames") as shown:
+        return _fit(_StoredSample(stores, chosen), settings, engine, origin.spec, origin.normalization, about, None, shown.note)
 
 
 def _common_origin(stores: list[StoredFrames]) -> Origin:
