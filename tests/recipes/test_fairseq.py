@@ -169,6 +169,17 @@ def test_default_options_are_fairseqs_and_equal_ours(feats: Path, tmp_path: Path
     assert np.array_equal(read_codebook(tmp_path / "km").centroids, model.cluster_centers_)
 
 
+def test_features_larger_than_memory_are_drawn_from_their_files(
+    feats: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("fairseq", "learn_kmeans", feats, "train", 1)
+    options = ("--n_init", 2, "--tol", "0.0001", "--percent", "0.8", "--batch_size", 300)
+    cli(*arguments, tmp_path / "a", 6, *options)
+    monkeypatch.setitem(KMeans.__init__.__kwdefaults__, "memory", 1000)
+    cli(*arguments, tmp_path / "b", 6, *options)
+    assert np.array_equal(read_codebook(tmp_path / "a").centroids, read_codebook(tmp_path / "b").centroids)
+
+
 def test_the_sample_does_not_depend_on_the_number_of_shards(corpus: Path, tmp_path: Path, cli: Cli) -> None:
     cli("fairseq", "wav2vec_manifest", corpus, "--dest", tmp_path, "--valid-percent", 0)
     books = []

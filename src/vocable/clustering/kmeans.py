@@ -16,7 +16,7 @@ from vocable.clustering.assignment import Array, Labels, NearestCentroid, labell
 from vocable.clustering.fit_state import FitState
 from vocable.clustering.lloyd import LloydSettings, fit_lloyd
 from vocable.clustering.seeding import Seeding, seed_centroids, seeding_for
-from vocable.clustering.sources import ArraySource, FrameSource, check_finite, survey
+from vocable.clustering.sources import ArraySource, FrameSource, RowSource, check_finite, survey
 from vocable.clustering.validation import check_frames, check_is_fitted, check_weights
 from vocable.errors import InputError
 from vocable.execution.progress import Progress
@@ -275,12 +275,11 @@ class KMeans:
         self._gathered = fit.weights
 
     def _fit_minibatch(self, source: FrameSource, weights: NDArray[np.float64] | None) -> None:
-        if not isinstance(source, ArraySource):
+        if not isinstance(source, RowSource):
             raise InputError(
-                f"mini-batches are drawn from frames in memory, and these take more than "
-                f"{self.memory >> 20} MiB: sample them, or use algorithm='lloyd'"
+                f"mini-batches are drawn from frames in memory or in files, and these take more than {self.memory >> 20} MiB: "
+                "sample them, or use algorithm='lloyd'"
             )
-        frames = source.frames
         settings = minibatch.MiniBatchSettings(
             n_clusters=self.n_clusters,
             seeding=self._seeding(),
@@ -293,14 +292,23 @@ class KMeans:
             init_size=self.init_size,
             seed=self._seed(),
         )
-        fit = minibatch.fit_minibatch(frames, settings, weights, self._given(frames))
-        nearest = NearestCentroid(fit.centroids)
-        self.cluster_centers_, self.seeding_, self.n_features_in_ = fit.centroids, settings.seeding, frames.shape[1]
-        self.labels_ = labeller_for(self.device)(fit.centroids)(frames)
-        distances = nearest.squared_distances(frames, self.labels_)
-        self.inertia_ = float(distances.sum() if weights is None else distances @ weights)
-        self.n_iter_ = max(1, -(-fit.steps * min(self.batch_size, len(frames)) // len(frames)))
+        fit = minibatch.fit_minibatch(source, settings, weights, self._given(source.take(np.arange(1))))
+        self.cluster_centers_, self.seeding_, self.n_features_in_ = fit.centroids, settings.seeding, fit.centroids.shape[1]
+        self.labels_, self.inertia_ = self._labels_and_inertia(source, fit.centroids, weights)
+        self.n_iter_ = max(1, -(-fit.steps * min(self.batch_size, len(source)) // len(source)))
         self._gathered = fit.weights
+
+    def _labels_and_inertia(
+        self, source: FrameSource, centroids: Array, weights: NDArray[np.float64] | None
+    ) -> tuple[Labels | None, float]:
+        label, nearest = labeller_for(self.device)(centroids), NearestCentroid(centroids)
+        labels, inertia, first = [], 0.0, 0
+        for block in source.blocks():
+            labels.append(label(block))
+            distances = nearest.squared_distances(block, labels[-1])
+            inertia += float(distances.sum() if weights is None else distances @ weights[first : first + len(block)])
+            first += len(block)
+        return (np.concatenate(labels) if isinstance(source, ArraySource) else None), inertia
 
     def _check_options(self) -> None:
         if isinstance(self.n_clusters, bool) or not isinstance(self.n_clusters, (int, np.integer)) or self.n_clusters < 1:

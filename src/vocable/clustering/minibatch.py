@@ -8,12 +8,14 @@ when it has not improved for a while; clusters with too little weight moved to r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vocable.clustering.assignment import Array, NearestCentroid
 from vocable.clustering.seeding import Seeding, seed_centroids
+from vocable.clustering.sources import RowSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,30 +46,28 @@ class MiniBatchFit:
 
 
 def fit_minibatch(
-    frames: Array, settings: MiniBatchSettings, weights: NDArray[np.float64] | None = None, given: Array | None = None
+    source: RowSource, settings: MiniBatchSettings, weights: NDArray[np.float64] | None = None, given: Array | None = None
 ) -> MiniBatchFit:
-    """Cluster frames in memory (or memory-mapped), shape (frames, dim)."""
+    """Cluster frames that can be had by number."""
     generator = np.random.default_rng(settings.seed)
-    each = np.ones(len(frames)) if weights is None else weights
-    batch_size = min(settings.batch_size, len(frames))
-    centroids = given.copy() if given is not None else _best_start(frames, each, settings, generator)
+    count = len(source)
+    batch_size = min(settings.batch_size, count)
+    centroids = given.copy() if given is not None else _best_start(source, weights, settings, generator)
     gathered = np.zeros(len(centroids))
-    stop = _Stopping(
-        settings, len(frames), batch_size, float(frames.var(axis=0, dtype=np.float64).mean()) if settings.tol > 0 else 0.0
-    )
+    stop = _Stopping(settings, count, batch_size, _variance(source) if settings.tol > 0 else 0.0)
     seen = 0
-    for step in range(max(1, settings.max_iter * len(frames) // batch_size)):
-        rows = generator.integers(0, len(frames), batch_size)
+    for step in range(max(1, settings.max_iter * count // batch_size)):
+        rows = generator.integers(0, count, batch_size)
+        each = _weights_of(rows, weights)
         seen += batch_size
         reassign = seen >= 10 * len(centroids) or not gathered.all()
         if reassign:
             seen = 0
         before = centroids.copy()
-        inertia = update(
-            frames[rows], each[rows], centroids, gathered, settings.reassignment_ratio if reassign else 0.0, generator
-        )
-        if stop.now(step, inertia / each[rows].sum(), float(((centroids - before).astype(np.float64) ** 2).sum())):
-            return MiniBatchFit(centroids, gathered, step + 1)
+        ratio = settings.reassignment_ratio if reassign else 0.0
+        inertia = update(source.take(rows), each, centroids, gathered, ratio, generator)
+        if stop.now(step, inertia / each.sum(), float(((centroids - before).astype(np.float64) ** 2).sum())):
+            break
     return MiniBatchFit(centroids, gathered, step + 1)
 
 
@@ -117,22 +117,40 @@ def _reassign(
         gathered[weak] = gathered[~weak].min()
 
 
-def _best_start(frames: Array, each: NDArray[np.float64], settings: MiniBatchSettings, generator: np.random.Generator) -> Array:
+def _best_start(
+    source: RowSource, weights: NDArray[np.float64] | None, settings: MiniBatchSettings, generator: np.random.Generator
+) -> Array:
+    count = len(source)
     size = settings.init_size or 3 * settings.batch_size
     if size < settings.n_clusters:
         size = 3 * settings.n_clusters
-    size = min(size, len(frames))
-    check = generator.integers(0, len(frames), size)
+    size = min(size, count)
+    check = generator.integers(0, count, size)
+    frames, each = source.take(check), _weights_of(check, weights)
     best, least = None, np.inf
     for _ in range(settings.n_init):
-        rows = generator.choice(len(frames), size, replace=False) if size < len(frames) else np.arange(len(frames))
-        start = seed_centroids(frames[rows], settings.n_clusters, settings.seeding, generator, each[rows])
+        rows = generator.choice(count, size, replace=False) if size < count else np.arange(count)
+        start = seed_centroids(source.take(rows), settings.n_clusters, settings.seeding, generator, _weights_of(rows, weights))
         nearest = NearestCentroid(start)
-        inertia = float((nearest.squared_distances(frames[check], nearest(frames[check])) * each[check]).sum())
+        inertia = float((nearest.squared_distances(frames, nearest(frames)) * each).sum())
         if inertia < least:
             best, least = start, inertia
     assert best is not None
     return best
+
+
+def _weights_of(rows: NDArray[np.integer[Any]], weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    return np.ones(len(rows)) if weights is None else weights[rows]
+
+
+def _variance(source: RowSource) -> float:
+    """Return the mean variance of the values, which scales the tolerance."""
+    count, total, squares = 0, 0.0, 0.0
+    for block in source.blocks():
+        wide = block.astype(np.float64)
+        count += len(wide)
+        total, squares = total + wide.sum(axis=0), squares + (wide**2).sum(axis=0)
+    return float(np.mean(squares / count - (total / count) ** 2))
 
 
 class _Stopping:

@@ -26,11 +26,29 @@ class FrameSource(Protocol):
         """Yield frames of shape (frames, dim), in pieces of any size."""
 
 
+@runtime_checkable
+class RowSource(FrameSource, Protocol):
+    """A source any of whose frames can be had by number, as those of a file that is mapped into memory."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: NDArray[np.integer[Any]]) -> Array:
+        """Return the frames of the given numbers, shape (rows, dim)."""
+
+
 class ArraySource:
     """Frames in memory."""
 
     def __init__(self, frames: Array) -> None:
         self.frames = frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def take(self, rows: NDArray[np.integer[Any]]) -> Array:
+        """Return the frames of the given numbers."""
+        taken: Array = self.frames[rows]
+        return taken
 
     def blocks(self) -> Iterator[Array]:
         """Yield views of the frames."""

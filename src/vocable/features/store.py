@@ -58,8 +58,13 @@ class StoredFrames:
         return len(self.lengths)
 
     def __getitem__(self, utterance: int) -> Frames:
+        first, last = self.span(utterance)
+        return self.array[first:last]
+
+    def span(self, utterance: int) -> tuple[int, int]:
+        """Return the first row of an utterance in `array`, and one past its last."""
         end = int(self._ends[utterance])
-        return self.array[end - int(self.lengths[utterance]) : end]
+        return end - int(self.lengths[utterance]), end
 
     def __iter__(self) -> Iterator[Frames]:
         return (self[at] for at in range(len(self)))

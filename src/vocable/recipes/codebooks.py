@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.artefacts.headers import Header, digest_of
@@ -160,16 +161,36 @@ class AudioFrames:
                 yield np.concatenate(outcome.result.frames)
 
 
-@dataclass(frozen=True)
 class _StoredSample:
-    stores: list[StoredFrames]
-    chosen: list[int]
+    """Some utterances of memory-mapped stores, as one source of frames that needn't fit into memory."""
+
+    def __init__(self, stores: list[StoredFrames], chosen: list[int]) -> None:
+        firsts = np.cumsum([0, *(len(store) for store in stores)])
+        self._parts = [self._locate(stores, firsts, at) for at in chosen]
+        self._ends = np.cumsum([last - first for _, first, last in self._parts])
+
+    @staticmethod
+    def _locate(stores: list[StoredFrames], firsts: NDArray[np.int64], at: int) -> tuple[StoredFrames, int, int]:
+        which = int(np.searchsorted(firsts, at, side="right")) - 1
+        first, last = stores[which].span(at - int(firsts[which]))
+        return stores[which], first, last
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
 
     def blocks(self) -> Iterator[Frames]:
-        starts = np.cumsum([0, *(len(store) for store in self.stores)])
-        for at in self.chosen:
-            which = int(np.searchsorted(starts, at, side="right")) - 1
-            yield self.stores[which][at - int(starts[which])]
+        """Yield the frames of each utterance."""
+        return (store.array[first:last] for store, first, last in self._parts)
+
+    def take(self, rows: NDArray[np.integer[Any]]) -> Frames:
+        """Return the frames of the given numbers."""
+        which = np.searchsorted(self._ends, rows, side="right")
+        out = np.empty((len(rows), self._parts[0][0].dim), dtype=np.float32)
+        # In the order of the file, so that a disk is read forwards.
+        for at in np.argsort(rows, kind="stable").tolist():
+            store, _, last = self._parts[which[at]]
+            out[at] = store.array[last - (int(self._ends[which[at]]) - int(rows[at]))]
+        return out
 
 
 def _fit(
