@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vocable.clustering.assignment import NearestCentroid, labeller_for
+from vocable.clustering.assignment import NearestCentroid
 from vocable.clustering.assignment_torch import TorchNearestCentroid
+from vocable.clustering.labellers import labeller_for
 from vocable.errors import InputError
 
 Maker = Callable[[NDArray[np.float32]], Callable[[NDArray[np.float32]], NDArray[np.int32]]]

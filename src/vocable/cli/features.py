@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+
+from cyclopts import Parameter
 
 from vocable.audio.blocks import blocks_of, shard_bounds
 from vocable.audio.faults import require_none, write_skipped
@@ -17,19 +20,27 @@ from vocable.recipes.frames import FrameChoice, pipeline_for
 from vocable.recipes.plan import plan_dump
 
 
+@Parameter(name="*", group="The dump")
+@dataclass(frozen=True, kw_only=True)
+class Dump:
+    """Where frames go, and what is done to them first."""
+
+    out: Path
+    "Folder for NAME_RANK_NSHARD.npy, .len, .tsv and .json."
+    name: str = "train"
+    "What the files are called."
+    normalize: Scope = "none"
+    "Take out mean and variance of each value."
+    context: int = 0
+    "Neighbours stacked on each side of a frame."
+    strict: bool = False
+    "Make any unusable file an error."
+    dry_run: bool = False
+    "Say what would be done, how long it takes and what it needs, and do nothing."
+
+
 def mfcc(
-    audio: Path,
-    /,
-    *,
-    out: Path,
-    name: str = "train",
-    normalize: Scope = "none",
-    context: int = 0,
-    strict: bool = False,
-    dry_run: bool = False,
-    source: Audio = CorpusSettings(),
-    running: Running = Running(),
-    part: Part = Part(),
+    audio: Path, /, *, dump: Dump, source: Audio = CorpusSettings(), running: Running = Running(), part: Part = Part()
 ) -> None:
     """Dump mel-frequency cepstra with deltas, 39 values every 10 ms, as fairseq's dump_mfcc_feature does.
 
@@ -37,37 +48,16 @@ def mfcc(
     ----------
     audio
         A folder of audio, or a manifest.
-    out
-        Folder for NAME_RANK_NSHARD.npy, .len, .tsv and .json.
-    name
-        What the files are called.
-    normalize
-        Take out mean and variance of each value.
-    context
-        Neighbours stacked on each side of a frame.
-    strict
-        Make any unusable file an error.
-    dry_run
-        Say what would be done, how long it takes and what it needs, and do nothing.
     """
-    choice = FrameChoice(features="mfcc", normalize=normalize, context=context)
-    if dry_run:
-        _show_plan(audio, out, choice, source, running)
-    else:
-        _dump(audio, out, name, choice, strict, source, running, part)
+    _dump(audio, FrameChoice(features="mfcc", normalize=dump.normalize, context=dump.context), dump, source, running, part)
 
 
 def logmel(
     audio: Path,
     /,
     *,
-    out: Path,
-    name: str = "train",
     mel_bins: int = 40,
-    normalize: Scope = "none",
-    context: int = 0,
-    strict: bool = False,
-    dry_run: bool = False,
+    dump: Dump,
     source: Audio = CorpusSettings(),
     running: Running = Running(),
     part: Part = Part(),
@@ -78,47 +68,29 @@ def logmel(
     ----------
     audio
         A folder of audio, or a manifest.
-    out
-        Folder for NAME_RANK_NSHARD.npy, .len, .tsv and .json.
-    name
-        What the files are called.
     mel_bins
         Filters: 40 as MelHuBERT has them, 80 or any other number as Kaldi has them.
-    normalize
-        Take out mean and variance of each value.
-    context
-        Neighbours stacked on each side of a frame.
-    strict
-        Make any unusable file an error.
-    dry_run
-        Say what would be done, how long it takes and what it needs, and do nothing.
     """
-    choice = FrameChoice(features="logmel", mel_bins=mel_bins, normalize=normalize, context=context)
-    if dry_run:
-        _show_plan(audio, out, choice, source, running)
-    else:
-        _dump(audio, out, name, choice, strict, source, running, part)
+    choice = FrameChoice(features="logmel", mel_bins=mel_bins, normalize=dump.normalize, context=dump.context)
+    _dump(audio, choice, dump, source, running, part)
 
 
-def _show_plan(audio: Path, out: Path, choice: FrameChoice, source: CorpusSettings, running: Running) -> None:
-    print_table(f"the frames of {audio} would be dumped to {out}", plan_dump(audio, source, choice, running.work()).rows())
-
-
-def _dump(
-    audio: Path, out: Path, name: str, choice: FrameChoice, strict: bool, source: CorpusSettings, running: Running, part: Part
-) -> None:
+def _dump(audio: Path, choice: FrameChoice, dump: Dump, source: CorpusSettings, running: Running, part: Part) -> None:
     keep_freed_memory()
-    work, folder = running.work(part.nshard, part.rank), work_folder(out)
+    work, folder = running.work(part.nshard, part.rank), work_folder(dump.out)
+    if dump.dry_run:
+        print_table(f"the frames of {audio} would be dumped to {dump.out}", plan_dump(audio, source, choice, work).rows())
+        return
     with Engine(work) as engine:
         corpus = open_corpus(audio, source, engine, folder)
-        if strict:
+        if dump.strict:
             require_none(corpus.skipped)
         pipeline = pipeline_for(choice, source.sample_rate, corpus.manifest, engine, folder)
         blocks = list(blocks_of(corpus.manifest))
         first, last = shard_bounds(len(blocks), work.nshard, work.rank)
         rows = range(blocks[first].first, blocks[last - 1].first + len(blocks[last - 1].utterances)) if first < last else range(0)
-        npy = out / f"{name}_{work.rank}_{work.nshard}.npy"
-        made = dump_frames(corpus.manifest.select(rows), pipeline, engine, npy, folder, strict)
+        npy = dump.out / f"{dump.name}_{work.rank}_{work.nshard}.npy"
+        made = dump_frames(corpus.manifest.select(rows), pipeline, engine, npy, folder, dump.strict)
     print(f"{made.npy}: {made.utterances:,} utterances, {made.frames:,} frames of {pipeline.spec.dim} values")
     skipped = [*corpus.skipped, *made.skipped]
     if skipped:

@@ -24,15 +24,6 @@ _SCORE_BYTES = 1 << 20  # scores of a block stay in the second-level cache
 _PAIR_VALUES = 1 << 22  # float64 values held while close pairs are compared
 
 
-def labeller_for(device: str) -> Labeller:
-    """Return what makes, of centroids, a function that labels frames on a device."""
-    if device == "cpu":
-        return NearestCentroid
-    from vocable.clustering.assignment_torch import TorchNearestCentroid
-
-    return lambda centroids: TorchNearestCentroid(centroids, device)
-
-
 class NearestCentroid:
     """Labels frames with the nearest of some centroids.
 

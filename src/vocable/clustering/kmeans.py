@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vocable.clustering import minibatch
-from vocable.clustering.assignment import Array, Labels, NearestCentroid, labeller_for
+from vocable.clustering.assignment import Array, Labels, NearestCentroid
 from vocable.clustering.fit_state import FitState
+from vocable.clustering.labellers import labeller_for
 from vocable.clustering.lloyd import LloydSettings, fit_lloyd
 from vocable.clustering.seeding import Seeding, seed_centroids, seeding_for
 from vocable.clustering.sources import ArraySource, FrameSource, RowSource, check_finite, survey

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from vocable.artefacts.headers import digest_of
-from vocable.clustering.assignment import labeller_for
 from vocable.clustering.codebook import Codebook
+from vocable.clustering.labellers import labeller_for
 from vocable.errors import MismatchError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress

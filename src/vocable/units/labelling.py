@@ -9,8 +9,8 @@ import numpy as np
 
 from vocable.artefacts.headers import digest_of
 from vocable.audio.blocks import Block
-from vocable.clustering.assignment import labeller_for
 from vocable.clustering.codebook import Codebook
+from vocable.clustering.labellers import labeller_for
 from vocable.execution.ledger import Entry, Ledger
 from vocable.execution.stages import Payload
 from vocable.features.pipeline import FramePipeline
