@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import os
 import pickle
 import pickletools
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +40,8 @@ def test_joblib_files_give_the_same_centroids_bit_for_bit(tmp_path: Path, model:
 def test_pickles_of_all_protocols_do_too(tmp_path: Path, model: Any, protocol: int) -> None:
     (tmp_path / "km.pkl").write_bytes(pickle.dumps(model, protocol=protocol))
     assert same(tmp_path / "km.pkl", model)
+    joblib.dump(model, tmp_path / "km.bin", protocol=protocol)
+    assert same(tmp_path / "km.bin", model)
 
 
 def test_other_layouts_of_the_array_do_too(tmp_path: Path) -> None:
@@ -56,6 +54,8 @@ def test_other_layouts_of_the_array_do_too(tmp_path: Path) -> None:
             found = read_kmeans_pickle(tmp_path / name)
             assert np.array_equal(found, centres)
             assert found.dtype == centres.dtype.newbyteorder("=")
+            assert found.flags.c_contiguous
+            assert found.base is None, "it keeps the whole file in memory"
 
 
 def rewritten(content: bytes, names: dict[str, str]) -> bytes:
@@ -132,45 +132,6 @@ def test_hand_made_streams_are_refused(tmp_path: Path, content: bytes) -> None:
         read_kmeans_pickle(tmp_path / "km.pkl")
 
 
-def test_every_truncation_is_one_sentence(tmp_path: Path) -> None:
-    joblib.dump(MODELS[0], tmp_path / "km.bin")
-    content = (tmp_path / "km.bin").read_bytes()
-    for cut in range(0, len(content), 11):
-        (tmp_path / "km.bin").write_bytes(content[:cut])
-        with pytest.raises((InputError, UnsafeFileError), match=r"km\.bin"):
-            read_kmeans_pickle(tmp_path / "km.bin")
-    for compress in (("gzip", 3), ("xz", 3), ("bz2", 3), ("zlib", 3)):
-        joblib.dump(MODELS[0], tmp_path / "km.bin", compress=compress)
-        content = (tmp_path / "km.bin").read_bytes()
-        (tmp_path / "km.bin").write_bytes(content[: len(content) // 2])
-        with pytest.raises(InputError, match=r"km\.bin is (cut short|damaged)"):
-            read_kmeans_pickle(tmp_path / "km.bin")
-
-
-def test_flipped_bytes_never_do_more_than_fail_or_change_numbers(tmp_path: Path) -> None:
-    content = bytearray(pickle.dumps(MODELS[0]))
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        at = int(rng.integers(len(content)))
-        spoiled = bytes(content[:at]) + bytes([int(rng.integers(256))]) + bytes(content[at + 1 :])
-        (tmp_path / "km.pkl").write_bytes(spoiled)
-        try:
-            assert read_kmeans_pickle(tmp_path / "km.pkl").ndim == 2
-        except (InputError, UnsafeFileError) as error:
-            assert "km.pkl" in str(error)
-
-
-@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, bz2.compress, lzma.compress])
-def test_bombs_are_refused_before_they_fill_the_memory(tmp_path: Path, pack: Any) -> None:
-    import resource
-
-    (tmp_path / "km.bin").write_bytes(pack(b"\0" * (200 << 20)))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UnsafeFileError, match=r"km\.bin was not read: .* decompress to more than \d+ MiB"):
-        read_kmeans_pickle(tmp_path / "km.bin")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
-
-
 def test_an_array_larger_than_its_file_is_refused(tmp_path: Path) -> None:
     joblib.dump(MODELS[0], tmp_path / "km.bin")
     content = (tmp_path / "km.bin").read_bytes()
@@ -200,12 +161,6 @@ def test_other_contents_are_refused(tmp_path: Path, value: Any, message: str) ->
 def test_a_bare_matrix_is_taken_for_centroids(tmp_path: Path) -> None:
     (tmp_path / "km.pkl").write_bytes(pickle.dumps(np.eye(3)))
     assert np.array_equal(read_kmeans_pickle(tmp_path / "km.pkl"), np.eye(3))
-
-
-def test_lz4_is_named(tmp_path: Path) -> None:
-    (tmp_path / "km.bin").write_bytes(b"\x04\x22\x4d\x18 and more")
-    with pytest.raises(InputError, match="lz4 -d"):
-        read_kmeans_pickle(tmp_path / "km.bin")
 
 
 def test_numpy_scalars_in_the_state_are_read(tmp_path: Path) -> None:

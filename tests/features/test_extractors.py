@@ -55,41 +55,61 @@ def test_mfcc_is_kaldis_by_the_book() -> None:
     assert np.abs(Mfcc()([waveform])[0] - mfcc_by_the_book(waveform)).max() < 2e-3
 
 
-def knf_frames(waveform: NDArray[np.float32], make: Callable[[], object]) -> NDArray[np.float32]:
+def knf_frames(waveform: NDArray[np.float32], make: Callable[[], object], sample_rate: int = 16000) -> NDArray[np.float32]:
     computer = make()
-    computer.accept_waveform(16000, waveform.tolist())  # type: ignore[attr-defined]
+    computer.accept_waveform(sample_rate, waveform.tolist())  # type: ignore[attr-defined]
     computer.input_finished()  # type: ignore[attr-defined]
     return np.stack([computer.get_frame(at) for at in range(computer.num_frames_ready)])  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_mfcc_equals_kaldi_native_fbank_on_random_audio(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "sample_rate"), [(0, 16000), (1, 16000), (2, 8000), (3, 48000), (4, 44100), (5, 11025)])
+def test_mfcc_equals_kaldi_native_fbank_on_random_audio(seed: int, sample_rate: int) -> None:
     options = knf.MfccOptions()
     options.frame_opts.dither = 0
     options.frame_opts.snip_edges = True
     options.mel_opts.num_bins = 23
     options.num_ceps = 13
     options.use_energy = False
-    waveform = (0.3 * np.random.default_rng(seed).standard_normal(16000 * 2)).astype(np.float32)
-    found = Mfcc(delta_order=0)([waveform])[0]
-    expected = knf_frames(waveform, lambda: knf.OnlineMfcc(options))
+    options.frame_opts.samp_freq = sample_rate
+    waveform = (0.3 * np.random.default_rng(seed).standard_normal(sample_rate * 2)).astype(np.float32)
+    found = Mfcc(sample_rate, delta_order=0)([waveform])[0]
+    expected = knf_frames(waveform, lambda: knf.OnlineMfcc(options), sample_rate)
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < 5e-3
     assert np.median(np.abs(found - expected)) < 1e-4
 
 
-@pytest.mark.parametrize(("bins", "window"), [(40, "hamming"), (80, "povey"), (23, "povey")])
-def test_log_mel_equals_kaldi_native_fbank(bins: int, window: str) -> None:
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 48000])
+@pytest.mark.parametrize(("bins", "window"), [(40, "hamming"), (80, "povey"), (23, "povey"), (1, "povey")])
+def test_log_mel_equals_kaldi_native_fbank(bins: int, window: str, sample_rate: int) -> None:
     options = knf.FbankOptions()
     options.frame_opts.dither = 0
     options.frame_opts.window_type = window
     options.mel_opts.num_bins = bins
     options.use_energy = False
-    waveform = speech_like(2.0, 7)
-    found = LogMel.preset(bins)([waveform])[0]
-    expected = knf_frames(waveform * 32768, lambda: knf.OnlineFbank(options))
+    options.frame_opts.samp_freq = sample_rate
+    waveform = speech_like(2.0, 7, sample_rate)
+    found = LogMel.preset(bins, sample_rate)([waveform])[0]
+    expected = knf_frames(waveform * 32768, lambda: knf.OnlineFbank(options), sample_rate)
     assert found.shape == expected.shape == (198, bins)
     assert np.abs(found - expected).max() < 2e-3
+
+
+@pytest.mark.parametrize(("bins", "empty"), [(128, 1), (400, 86)])
+def test_more_bins_than_the_spectrum_has_are_kaldis_too_and_warned_of(bins: int, empty: int) -> None:
+    options = knf.FbankOptions()
+    options.frame_opts.dither = 0
+    options.mel_opts.num_bins = bins
+    options.use_energy = False
+    waveform = speech_like(1.0, 7)
+    with pytest.warns(UserWarning, match=rf"^{empty} of {bins} mel filters at 16000 Hz are empty.*: take fewer bins$") as caught:
+        extractor = LogMel(num_mel_bins=bins)
+    assert [item.filename for item in caught] == [__file__]
+    found = extractor([waveform])[0]
+    differences = np.abs(found - knf_frames(waveform * 32768, lambda: knf.OnlineFbank(options)))
+    assert differences.max() < 0.05  # narrow filters meet next to no energy or have next to no weight, and that rounds badly
+    assert np.quantile(differences, 0.99) < 2e-3
+    assert (found == np.log(np.float32(1.1920929e-07))).all(axis=0).sum() == empty
 
 
 def test_digital_silence_is_the_log_floor() -> None:
@@ -177,7 +197,7 @@ def test_impossible_settings_are_refused() -> None:
     for make, message in (
         (lambda: Mfcc(num_ceps=30), "30 cepstra of 23"),
         (lambda: LogMel(window="hann"), "neither povey nor hamming"),
-        (lambda: LogMel(num_mel_bins=400)([np.ones(400, np.float32)]), "leave some without a frequency"),
+        (lambda: LogMel(num_mel_bins=0), "0 mel bins between 20 and 8000 Hz don't make a filter bank"),
         (lambda: FilterBank(low_freq=9000), "don't make a filter bank"),
     ):
         with pytest.raises(InputError, match=message):

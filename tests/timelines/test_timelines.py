@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from vocable.errors import InputError
-from vocable.timelines import Alignments, Timeline
+from vocable.timelines import Timeline
 from vocable.timelines.tables import read_frame_labels, read_tsv
-from vocable.timelines.textgrid import read_textgrid, write_textgrid
 
 LINE = Timeline(np.array([0.0, 0.5, 1.2]), np.array([0.5, 1.0, 2.0]), ("a", "b", "c"))
 
@@ -25,6 +24,8 @@ def test_a_label_holds_from_its_start_to_just_before_its_end() -> None:
         ([0, 1], [1.5, 2], ("a", "b"), "interval 1 .*overlaps"),
         ([0, 1], [0.5, 0.9], ("a", "b"), "interval 2 .*backwards"),
         ([0, float("nan")], [1, 2], ("a", "b"), "finite"),
+        ([0, 1 - 6e-6], [1, 2], ("a", "b"), "interval 1 .*overlaps"),  # by a sample at 192 kHz
+        ([0.5, 0.5 - 5e-7], [0.5, 1], ("a", "b"), "interval 1 .*overlaps"),
     ],
 )
 def test_impossible_intervals_are_refused(starts: list[float], ends: list[float], labels: tuple[str, ...], message: str) -> None:
@@ -32,46 +33,24 @@ def test_impossible_intervals_are_refused(starts: list[float], ends: list[float]
         Timeline(np.array(starts), np.array(ends), labels)
 
 
+def test_intervals_whose_sums_were_rounded_do_not_overlap() -> None:
+    end = 1.1 + 2.2
+    assert end > 3.3
+    assert Timeline(np.array([1.1, 3.3]), np.array([end, 4.0]), ("a", "b")).labels_at([2.0, 3.4]) == ["a", "b"]
+
+
+def test_a_frames_label_holds_for_half_a_hop_around_its_centre() -> None:
+    line = Timeline.from_frames(["x", "x", "y"], rate=50, first_centre=0.0125)
+    assert line.starts == pytest.approx([0.0025, 0.0425])
+    assert line.ends == pytest.approx([0.0425, 0.0625])
+    assert line.labels_at([0.0024, 0.0026, 0.0424, 0.0426, 0.0624, 0.0626]) == [None, "x", "x", "y", "y", None]
+
+
 def test_frame_labels_are_found_again_at_their_frames() -> None:
     labels = ["x", "x", "y", "z", "z", "z"]
     line = Timeline.from_frames(labels, rate=100, first_centre=0.0125)
     assert line.labels == ("x", "y", "z")
     assert line.labels_at(0.0125 + np.arange(6) / 100) == labels
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
-def test_textgrids_round_trip_in_any_encoding(tmp_path: Path, encoding: str) -> None:
-    path = tmp_path / "a.TextGrid"
-    original = Timeline(np.array([0.25, 1.0]), np.array([0.75, 1.5]), ('say "ah" 3.5 [x]', "ø"))
-    path.write_text(write_textgrid(original, 2.0, "phones"), encoding=encoding)
-    found = read_textgrid(path)
-    assert found.labels == ("", 'say "ah" 3.5 [x]', "", "ø", "")
-    assert found.starts.tolist() == [0, 0.25, 0.75, 1.0, 1.5]
-    assert found.ends[-1] == 2.0
-
-
-def test_the_short_form_and_point_tiers_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.TextGrid"
-    path.write_text(
-        'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n2.5\n<exists>\n3\n"TextTier"\n"clicks"\n0\n2.5\n1\n1.5\n"click"\n'
-        '"IntervalTier"\n"words"\n0\n2.5\n1\n0\n2.5\n"one"\n"IntervalTier"\n"Phones"\n0\n2.5\n2\n0\n1\n"w"\n1\n2.5\n"n"\n'
-    )
-    assert read_textgrid(path).labels == ("w", "n")
-    assert read_textgrid(path, "words").labels == ("one",)
-    with pytest.raises(InputError, match="no interval tier 'clicks'; it has 'words', 'Phones'"):
-        read_textgrid(path, "clicks")
-
-
-def test_broken_textgrids_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.TextGrid"
-    text = write_textgrid(LINE, 2.0, "phones")
-    for content, message in (("hello", "not a Praat TextGrid"), (text[: len(text) // 2], "cut short")):
-        path.write_text(content)
-        with pytest.raises(InputError, match=rf"a\.TextGrid is {message}"):
-            read_textgrid(path)
-    path.write_text('File type = "ooTextFile"\nObject class = "TextGrid"\n0\n1\n<absent>\n')
-    with pytest.raises(InputError, match="no interval tier"):
-        read_textgrid(path)
 
 
 def test_tables_name_their_columns_and_their_bad_lines(tmp_path: Path) -> None:
@@ -101,36 +80,29 @@ def test_per_frame_labels_name_their_bad_lines(tmp_path: Path) -> None:
         read_frame_labels(path)
 
 
-def test_alignments_are_found_by_id_or_by_its_last_part(tmp_path: Path) -> None:
-    for name in ("p/u1.tsv", "q/u2.tsv", "r/u2.tsv"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("start\tend\tphone\n0\t1\t" + name[0] + "\n")
-    found = Alignments(tmp_path)
-    assert len(found) == 3
-
-    def label(name: str) -> str | None:
-        line = found.find(name)
-        return None if line is None else line.labels[0]
-
-    assert label("p/u1") == label("speaker/chapter/u1") == label("u1") == "p"
-    assert label("r/u2") == "r"
-    assert label("u3") is None
-    with pytest.raises(InputError, match="2 alignments that could be 'u2'"):
-        found.find("u2")
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_tables_are_read_with_a_byte_order_mark_and_any_line_ends(tmp_path: Path, newline: str) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes("\ufeffstart\tend\tphone\n0\t1\tø\u2028\n1\t2\tb\n".replace("\n", newline).encode())
+    assert read_tsv(path).labels == ("ø\u2028", "b")
+    path.write_bytes("\ufeffu1\tx,y\n".replace("\n", newline).encode())
+    assert read_frame_labels(path) == {"u1": ["x", "y"]}
 
 
-def test_alignments_from_frames_and_broken_ones(tmp_path: Path) -> None:
-    (tmp_path / "f.txt").write_text("u1\tx,x,y\n")
-    found = Alignments(tmp_path / "f.txt", rate=50, first_centre=0.0125)
-    line = found.find("a/u1")
-    assert line is not None
-    assert line.labels == ("x", "y")
-    with pytest.raises(InputError, match="doesn't exist"):
-        Alignments(tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no"):
-        Alignments(tmp_path / "empty")
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "u.tsv").write_text("start\tend\tphone\n0\t2\ta\n1\t3\tb\n")
-    with pytest.raises(InputError, match=r"u\.tsv.*interval 1"):
-        Alignments(tmp_path / "d").find("u")
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_tables_that_are_not_utf_8_are_named_with_the_line(tmp_path: Path, mark: bytes) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes(mark + "start\tend\tphone\n0\t1\ta\nü\n".encode("latin-1"))
+    for read in (read_tsv, read_frame_labels):
+        with pytest.raises(InputError, match=r"a\.tsv line 3 is not UTF-8 text: save the file as UTF-8"):
+            read(path)
+    path.write_bytes("start\tend\tphone\n".encode("utf-16"))
+    with pytest.raises(InputError, match=r"a\.tsv line 1 is not UTF-8"):
+        read_tsv(path)
+
+
+def test_a_table_whose_intervals_overlap_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("start\tend\tphone\n0\t2\ta\n1\t3\tb\n")
+    with pytest.raises(InputError, match=r"a\.tsv: interval 1"):
+        read_tsv(path)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vocable.errors import InputError
+from vocable.errors import InputError, MismatchError
 from vocable.evaluation.joint_counts import JointCounts
 from vocable.timelines.alignments import Alignments
 from vocable.units.units import Units
@@ -17,7 +17,11 @@ from vocable.units.units import Units
 SILENCES = frozenset({"", "sil", "sp", "spn", "nsn", "pau", "h#", "<sil>", "<eps>", "<unk>", "silence"})
 """Labels that stand for no phone, in lower case."""
 
-_STRESS = re.compile(r"(?<=[A-Za-z])[012]$")
+# In upper case only: "ao1" is a tone in sets of Mandarin, and digits after anything else tell phones apart.
+_STRESSED = re.compile(r"(AA|AE|AH|AO|AW|AX|AXR|AY|EH|ER|EY|IH|IX|IY|OW|OY|UH|UW|UX)[012]")
+
+# An alignment may be a few windows longer or shorter than the units; the nearest rates in use are further apart than a tenth.
+_SPARE_SECONDS, _SPARE_PART = 0.1, 0.1
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def phone_scores(
 ) -> PhoneScores:
     """Score units against phone alignments; frame i stands at the centre of its analysis window.
 
-    Stress digits are stripped, frames outside all intervals and utterances without an alignment are left out.
+    Stress digits of ARPAbet vowels are stripped, frames outside all intervals and utterances without an alignment are left out.
 
     Args:
         units: labels of utterances.
@@ -58,33 +62,59 @@ def phone_scores(
         silences: labels, in lower case, that are no phones.
 
     Raises:
-        InputError: no utterance has an alignment.
+        InputError: no utterance has an alignment, two utterances have the same, or several could be meant.
+        MismatchError: per-frame labels are of another rate than `alignments` says.
     """
-    aligned = 0
+    owner: dict[str, str] = {}
 
     def pairs() -> Iterator[tuple[list[str], NDArray[np.intp]]]:
-        nonlocal aligned
-        for name, values in zip(ids, units, strict=True):
-            timeline = alignments.find(name)
-            if timeline is None:
+        for utterance, values in zip(ids, units, strict=True):
+            name, timeline = alignments.name_of(utterance), alignments.find(utterance)
+            if name is None or timeline is None:
                 continue
-            aligned += 1
+            if name in owner:
+                raise InputError(
+                    f"{alignments.path} has one alignment, {name}, for {owner[name]!r} and for {utterance!r}: "
+                    "name alignments by the utterances' whole ids"
+                )
+            owner[name] = utterance
+            _require_equal_lengths(utterance, len(values), rate, alignments)
             phones = timeline.labels_at(first_centre + np.arange(len(values)) / rate)
             inside = np.array([phone is not None for phone in phones], dtype=bool)
             yield [without_stress(phone) for phone in phones if phone is not None], np.asarray(values, dtype=np.intp)[inside]
 
     largest = int(units.values.max(initial=0)) + 1
     counts = JointCounts.of(pairs(), max(units.header.clusters or 0, largest))
-    if not aligned:
+    if not owner:
         raise InputError(
             f"none of the {len(units)} utterances has an alignment in {alignments.path}: their names must be the utterances' ids"
         )
     spoken = counts.without(name for name in counts.labels if name.lower() in silences)
     return PhoneScores(
-        counts.phone_purity(), counts.cluster_purity(), counts.pnmi(), spoken.pnmi(), counts.frames, aligned, len(spoken.labels)
+        phone_purity=counts.phone_purity(),
+        cluster_purity=counts.cluster_purity(),
+        pnmi=counts.pnmi(),
+        pnmi_without_silence=spoken.pnmi(),
+        frames=counts.frames,
+        utterances=len(owner),
+        phones=len(spoken.labels),
     )
 
 
 def without_stress(phone: str) -> str:
-    """Return an ARPAbet phone without its stress digit: AH0 → AH."""
-    return _STRESS.sub("", phone)
+    """Return an ARPAbet vowel without its stress digit, AH0 → AH, and anything else as it is."""
+    return phone[:-1] if _STRESSED.fullmatch(phone) else phone
+
+
+def _require_equal_lengths(utterance: str, units: int, rate: float, alignments: Alignments) -> None:
+    """Refuse per-frame labels that last longer or shorter than the units: the phones would be those of another moment."""
+    labels = alignments.frame_count(utterance)
+    if not labels or not units:
+        return
+    lasting, heard = labels / alignments.rate, units / rate
+    if abs(lasting - heard) > max(_SPARE_SECONDS, _SPARE_PART * heard):
+        raise MismatchError(
+            f"{alignments.path} has {labels} labels for {utterance!r}, {lasting:.2f} s at {alignments.rate:g} a second, "
+            f"but its {units} units at {rate:g} a second last {heard:.2f} s: "
+            f"give --alignment-rate, about {labels / heard:.3g}, or the alignment of this audio"
+        )

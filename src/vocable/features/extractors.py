@@ -13,6 +13,7 @@ from vocable.audio.decoding import Waveform
 from vocable.errors import InputError
 from vocable.execution.threads import single_threaded
 from vocable.features.kaldi import FilterBank, Frames, cepstral_matrix, deltas, row_blocks
+from vocable.features.waveforms import as_waveforms
 
 
 class FeatureExtractor(Protocol):
@@ -52,11 +53,16 @@ class Mfcc:
         self._torch = None if device == "cpu" else _on_device(self._bank, self._matrix, device)
 
     def __call__(self, waveforms: Sequence[Waveform]) -> list[Frames]:
-        """Return MFCCs of each waveform, shape (frames, dim)."""
+        """Return MFCCs of each waveform, shape (frames, dim).
+
+        Raises:
+            InputError: `waveforms` is no list of mono waveforms of floating-point samples.
+        """
+        mono = as_waveforms(waveforms)
         if self._torch is not None:
-            return [self._with_deltas(frames) for frames in self._torch(waveforms)]
+            return [self._with_deltas(frames) for frames in self._torch(mono)]
         with single_threaded():
-            return [self._with_deltas(self._cepstra(self._bank(waveform))) for waveform in waveforms]
+            return [self._with_deltas(self._cepstra(self._bank(waveform))) for waveform in mono]
 
     def _cepstra(self, logs: Frames) -> Frames:
         out = np.empty((len(logs), self._matrix.shape[1]), dtype=np.float32)
@@ -100,11 +106,16 @@ class LogMel:
         return cls(sample_rate, num_mel_bins, window="hamming" if num_mel_bins == 40 else "povey", device=device)
 
     def __call__(self, waveforms: Sequence[Waveform]) -> list[Frames]:
-        """Return log mel energies of each waveform, shape (frames, num_mel_bins)."""
+        """Return log mel energies of each waveform, shape (frames, num_mel_bins).
+
+        Raises:
+            InputError: `waveforms` is no list of mono waveforms of floating-point samples.
+        """
+        mono = as_waveforms(waveforms)
         if self._torch is not None:
-            return self._torch(waveforms)
+            return self._torch(mono)
         with single_threaded():
-            return [self._bank(waveform) for waveform in waveforms]
+            return [self._bank(waveform) for waveform in mono]
 
 
 def extractor_of(spec: FeatureSpec, device: str = "cpu") -> FeatureExtractor:

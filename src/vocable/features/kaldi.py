@@ -7,6 +7,7 @@ matrix kernels meet the same rows whatever else is computed: results don't depen
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,8 @@ LOG_FLOOR = float(np.finfo(np.float32).eps)  # 1.19e-7, Kaldi's
 class FilterBank:
     """Log mel energies of 25 ms windows every 10 ms, `snip_edges` style: only windows that lie whole in the waveform.
 
+    Filters that are so narrow that they hold no frequency are warned of.
+
     Raises:
         InputError: the filters don't fit between low_freq and the Nyquist frequency.
     """
@@ -45,10 +48,16 @@ class FilterBank:
     """Factor on the waveform: 32768 gives Kaldi's 16-bit values, 1 those of fairseq."""
 
     def __post_init__(self) -> None:
-        if self.num_mel_bins < 3 or not 0 <= self.low_freq < self.top_freq <= self.sample_rate / 2:
+        if self.num_mel_bins < 1 or not 0 <= self.low_freq < self.top_freq <= self.sample_rate / 2:
             raise InputError(
                 f"{self.num_mel_bins} mel bins between {self.low_freq:g} and {self.top_freq:g} Hz don't make "
                 f"a filter bank at {self.sample_rate} Hz"
+            )
+        if empty := int((self.filters.max(axis=0) == 0).sum()):
+            warnings.warn(
+                f"{empty} of {self.num_mel_bins} mel filters at {self.sample_rate} Hz are empty, being narrower than a step "
+                "of the spectrum, and stay at the log floor: take fewer bins",
+                stacklevel=4,  # who made the extractor
             )
 
     @property
@@ -84,14 +93,12 @@ class FilterBank:
 
     @cached_property
     def filters(self) -> Frames:
-        """Triangles, linear in mel, shape (fft_size // 2 + 1, num_mel_bins); the Nyquist bin has no weight, as in Kaldi."""
+        """Triangles, linear in mel, shape (fft_size // 2 + 1, num_mel_bins); the Nyquist frequency has no weight, as in Kaldi."""
         low, high = _mel(self.low_freq), _mel(self.top_freq)
         step = (high - low) / (self.num_mel_bins + 1)
         centre = low + step * (1 + np.arange(self.num_mel_bins))
         bins = _mel(np.arange(self.fft_size // 2) * self.sample_rate / self.fft_size)[:, None]
         weights = np.maximum(0.0, np.minimum(bins - (centre - step), (centre + step) - bins) / step)
-        if (weights.max(axis=0) == 0).any():
-            raise InputError(f"{self.num_mel_bins} mel bins at {self.sample_rate} Hz leave some without a frequency: take fewer")
         return np.vstack([weights, np.zeros(self.num_mel_bins)]).astype(np.float32)
 
     def __call__(self, waveform: Waveform) -> Frames:

@@ -15,7 +15,8 @@ _READERS = {".tsv": read_tsv, ".textgrid": read_textgrid}
 class Alignments:
     """A folder of `UTTERANCE.tsv` or `UTTERANCE.TextGrid` files (at any depth), or one file of per-frame labels.
 
-    Utterances are found by id, and where that fails by the last part of the id, which must then be unique.
+    Utterances are found by id. Where that fails, the shorter of id and name must be how the longer ends, in whole parts of the
+    path: `a/x` is found for `b/a/x` and for `x`, but never for `b/x`.
 
     Args:
         path: the folder or file.
@@ -24,23 +25,25 @@ class Alignments:
         first_centre: time of the first frame's centre, in seconds; 0.0125 for 25 ms windows.
     """
 
-    def __init__(self, path: Path, tier: str | None = None, rate: float = 100.0, first_centre: float = 0.0125) -> None:
-        self.path, self._tier = path, tier
+    def __init__(self, path: str | Path, tier: str | None = None, rate: float = 100.0, first_centre: float = 0.0125) -> None:
+        self.path, self.rate, self._tier = Path(path), rate, tier
         self._files: dict[str, Path] = {}
         self._timelines: dict[str, Timeline] = {}
-        if path.is_dir():
-            found = sorted(item for item in path.rglob("*") if item.suffix.lower() in _READERS)
-            self._files = {item.relative_to(path).with_suffix("").as_posix(): item for item in found}
-        elif path.is_file():
-            frames = read_frame_labels(path)
+        self._frame_counts: dict[str, int] = {}
+        if self.path.is_dir():
+            found = sorted(item for item in self.path.rglob("*") if item.suffix.lower() in _READERS)
+            self._files = {item.relative_to(self.path).with_suffix("").as_posix(): item for item in found}
+        elif self.path.is_file():
+            frames = read_frame_labels(self.path)
             self._timelines = {name: Timeline.from_frames(labels, rate, first_centre) for name, labels in frames.items()}
+            self._frame_counts = {name: len(labels) for name, labels in frames.items()}
         else:
             raise InputError(f"{path} doesn't exist: give a folder of .tsv or .TextGrid files, or a file of per-frame labels")
         if not self._files and not self._timelines:
             raise InputError(f"{path} holds no .tsv or .TextGrid file, and no per-frame labels")
         self._by_last_part: dict[str, list[str]] = {}
         for name in (*self._files, *self._timelines):
-            self._by_last_part.setdefault(name.rsplit("/", 1)[-1], []).append(name)
+            self._by_last_part.setdefault(_last_part(name), []).append(name)
 
     def __len__(self) -> int:
         return len(self._files) + len(self._timelines)
@@ -51,22 +54,40 @@ class Alignments:
         Raises:
             InputError: several files could be meant, or the file is broken.
         """
-        name = utterance if utterance in self._files or utterance in self._timelines else self._unique(utterance)
+        name = self.name_of(utterance)
         if name is None:
             return None
         if name in self._timelines:
             return self._timelines[name]
         file = self._files[name]
-        try:
-            return _READERS[file.suffix.lower()](file, self._tier)
-        except InputError as error:
-            raise InputError(str(error) if str(file) in str(error) else f"{file}: {error}") from error
+        return _READERS[file.suffix.lower()](file, self._tier)
 
-    def _unique(self, utterance: str) -> str | None:
-        names = self._by_last_part.get(utterance.rsplit("/", 1)[-1], [])
+    def name_of(self, utterance: str) -> str | None:
+        """Return the name of an utterance's alignment, or None if there is none.
+
+        Raises:
+            InputError: several could be meant.
+        """
+        if utterance in self._files or utterance in self._timelines:
+            return utterance
+        similar = self._by_last_part.get(_last_part(utterance), [])
+        names = [name for name in similar if _ends_with(utterance, name) or _ends_with(name, utterance)]
         if len(names) > 1:
             raise InputError(
-                f"{self.path} has {len(names)} alignments that could be {utterance!r}'s: {names[0]} and {names[1]}; "
-                "name them by the whole id"
+                f"{self.path} has {len(names)} alignments that {utterance!r} could mean, {names[0]} and {names[1]} among them: "
+                "name them by the utterances' whole ids"
             )
         return names[0] if names else None
+
+    def frame_count(self, utterance: str) -> int | None:
+        """Return how many per-frame labels an utterance has; None where it has intervals, or nothing."""
+        name = self.name_of(utterance)
+        return None if name is None else self._frame_counts.get(name)
+
+
+def _last_part(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _ends_with(longer: str, shorter: str) -> bool:
+    return longer.endswith(f"/{shorter}")

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from vocable.errors import InputError
 from vocable.timelines.timeline import Timeline
 
-# Praat's reader takes only the free-standing strings and numbers of a file; what stands between them are comments.
-_TOKEN = re.compile(r'"(?:[^"]|"")*"|(?<![^\s])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![^\s])|<exists>|<absent>')
+# Praat's reader takes only the free-standing strings and numbers of a file, and nothing from a free-standing ! to the line's end.
+_TOKEN = re.compile(
+    r'(?<![^\s"])![^\r\n]*|"(?:[^"]|"")*+(?:"|\Z)|(?<!\S)[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\S)|<exists>|<absent>'
+)
 
 
-def read_textgrid(path: Path, tier: str | None = None) -> Timeline:
+def read_textgrid(path: str | Path, tier: str | None = None) -> Timeline:
     """Read one interval tier: the one named `tier`, or one called phones or phone, or the last.
 
     Empty intervals, with which Praat fills gaps, are left in with the label "".
@@ -23,7 +25,7 @@ def read_textgrid(path: Path, tier: str | None = None) -> Timeline:
     Raises:
         InputError: the file is no TextGrid, or has no interval tier of that name.
     """
-    tiers = _interval_tiers(path)
+    tiers = _interval_tiers(Path(path))
     if not tiers:
         raise InputError(f"{path} has no interval tier")
     if tier is not None:
@@ -82,7 +84,7 @@ def _quoted(text: str) -> str:
 
 
 def _interval_tiers(path: Path) -> dict[str, Timeline]:
-    tokens = _TOKEN.findall(_without_indices(_decoded(path)))
+    tokens = [token for token in _TOKEN.findall(_decoded(path)) if not token.startswith("!")]
     if tokens[:2] != ['"ooTextFile"', '"TextGrid"']:
         raise InputError(f"{path} is not a Praat TextGrid in a text form")
     tiers: dict[str, Timeline] = {}
@@ -93,33 +95,37 @@ def _interval_tiers(path: Path) -> dict[str, Timeline]:
         number, at = int(tokens[at + 1]), at + 2
         for _ in range(number):
             kind, name, size = _text(tokens[at]), _text(tokens[at + 1]), int(tokens[at + 4])
-            at += 5
             width = 3 if kind == "IntervalTier" else 2
-            rows = [tokens[at + i * width : at + (i + 1) * width] for i in range(size)]
-            at += size * width
+            first, at = at + 5, at + 5 + size * width
+            # A size is only what the file claims: it must not decide how far we count, nor how much memory is taken.
+            if not first <= at <= len(tokens):
+                raise ValueError(f"tier {name!r} claims {size} entries")
             if kind == "IntervalTier":
+                rows = [tokens[row : row + width] for row in range(first, at, width)]
                 tiers.setdefault(name, Timeline(_numbers(rows, 0), _numbers(rows, 1), tuple(_text(row[2]) for row in rows)))
+    except InputError as error:
+        raise InputError(f"{path}, tier {name!r}: {error}") from error
     except (IndexError, ValueError) as error:
-        raise InputError(f"{path} is cut short or not a TextGrid ({error})") from error
+        raise InputError(f"{path} is cut short or not a TextGrid ({error}): export it anew") from error
     return tiers
 
 
 def _decoded(path: Path) -> str:
+    """Return the text: by its byte order mark if it has one, else as UTF-8, else, as the last resort, as Latin-1."""
     raw = path.read_bytes()
-    for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig")):
-        if raw.startswith(mark):
-            return raw.decode(encoding)
-    return raw.decode("utf-8", errors="replace")
-
-
-def _without_indices(text: str) -> str:
-    """Drop "item [1]:" and its like outside strings; the numbers inside brackets are no values."""
-    return re.sub(r'("(?:[^"]|"")*")|\[\d*\]:?', lambda match: match.group(1) or " ", text)
+    marks = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
+    encoding = next((name for mark, name in marks.items() if raw.startswith(mark)), None)
+    try:
+        return raw.decode(encoding or "utf-8")
+    except UnicodeDecodeError as error:
+        if encoding is None:
+            return raw.decode("latin-1")
+        raise InputError(f"{path} is cut short or damaged at byte {error.start} ({encoding}): export it anew") from error
 
 
 def _text(token: str) -> str:
-    if not token.startswith('"'):
-        raise ValueError(f"{token} where a quoted string should be")
+    if not token.startswith('"') or token.count('"') % 2:
+        raise ValueError(f"{token[:40]} where a quoted string should be")
     return token[1:-1].replace('""', '"')
 
 

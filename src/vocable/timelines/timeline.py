@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from vocable.errors import InputError
 
+_ROUNDING = 1e-6  # seconds: less than a sample at 192 kHz, and far more than float64's rounding of a day
+
 
 @dataclass(frozen=True)
 class Timeline:
@@ -38,8 +40,9 @@ class Timeline:
             )
         if not (np.isfinite(self.starts).all() and np.isfinite(self.ends).all()):
             raise InputError("interval times must be finite numbers of seconds")
-        # Aligners round times to 1 ms or 10 ms, so neighbours may overlap by rounding alone.
-        overlaps = np.append(self.starts[1:] < self.ends[:-1] - 1e-6, False)[: len(self.starts)]
+        # A start and a duration that were added up miss the next start in the last bits: that is no overlap.
+        earliest = np.maximum(self.ends[:-1] - _ROUNDING, self.starts[:-1])
+        overlaps = np.append(self.starts[1:] < earliest, False)[: len(self.starts)]
         wrong = np.flatnonzero(overlaps | (self.ends < self.starts))
         if len(wrong):
             at = int(wrong[0])
