@@ -29,7 +29,9 @@ def brute_force(frames: NDArray[np.float32], centroids: NDArray[np.float32]) -> 
     count=st.integers(0, 300),
     dim=st.integers(1, 60),
     clusters=st.integers(1, 80),
-    kind=st.sampled_from(["normal", "integers", "far", "huge", "tiny", "copies", "close"]),
+    kind=st.sampled_from(
+        ["normal", "integers", "far", "huge", "tiny", "smallest", "copies", "close", "middle", "off middle", "long"]
+    ),
     dtype=st.sampled_from([np.float32, np.float64]),
 )
 def test_labels_are_the_argmin_of_float64(
@@ -45,6 +47,15 @@ def test_labels_are_the_argmin_of_float64(
         frames, centroids = frames * 1e25, centroids * 1e25
     elif kind == "tiny":
         frames, centroids = frames * 1e-25, centroids * 1e-25
+    elif kind == "smallest":
+        frames, centroids = frames * 1e-38, centroids * 1e-38
+    elif kind in ("middle", "off middle"):  # between two centroids, as near as rounding puts them
+        pairs = rng.integers(0, clusters, (2, count))
+        frames = (centroids[pairs[0]] + centroids[pairs[1]]) / 2
+        if kind == "off middle":
+            frames = frames + 1e-6 * rng.standard_normal(frames.shape)
+    elif kind == "long":  # lengths far above what tells centroids apart
+        frames, centroids = 1e3 * frames, 1e3 * centroids[:1] + rng.standard_normal((clusters, dim))
     elif kind == "copies":
         centroids[:] = centroids[rng.integers(0, clusters, clusters)]
     elif kind == "close":
@@ -88,3 +99,36 @@ def test_impossible_centroids_and_frames_are_refused() -> None:
 def test_devices_have_their_labellers() -> None:
     assert labeller_for("cpu") is NearestCentroid
     assert isinstance(labeller_for("cpu:0")(np.zeros((2, 3), np.float32)), TorchNearestCentroid)
+
+
+def test_torch_in_low_precision_labels_alike() -> None:
+    """Users who let torch multiply in fewer bits get the same labels, and their setting back."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    frames, centroids = rng.standard_normal((4000, 60)).astype(np.float32), rng.standard_normal((80, 60)).astype(np.float32)
+    expected = NearestCentroid(centroids)(frames)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert np.array_equal(TorchNearestCentroid(centroids, "cpu")(frames), expected)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_hardly_any_frame_is_decided_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is safe, yet tight enough that the fast way decides nearly all."""
+    rng = np.random.default_rng(0)
+    decided = 0
+    original = NearestCentroid._decide
+
+    def counted(self: NearestCentroid, frames: NDArray[np.float32], possible: NDArray[np.bool_]) -> NDArray[np.int32]:
+        nonlocal decided
+        decided += len(frames)
+        return original(self, frames, possible)
+
+    monkeypatch.setattr(NearestCentroid, "_decide", counted)
+    frames = rng.standard_normal((20_000, 39)).astype(np.float32)
+    NearestCentroid(frames[:100])(frames)
+    assert decided < 100

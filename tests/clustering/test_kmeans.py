@@ -1,51 +1,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.cluster import KMeans as SklearnKMeans
-from sklearn.cluster import MiniBatchKMeans
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
+from clustering.made import Stream, mixture
 from vocable.clustering import KMeans
-from vocable.clustering.cluster_sums import ClusterSums, Grid
-from vocable.clustering.fit_state import FitState, Progress
-from vocable.clustering.kmeans import FAIRSEQ_MINIBATCH
-from vocable.clustering.seeding import seed_centroids, seeding_for
-from vocable.clustering.sources import drawn
 from vocable.errors import InputError
-
-
-def mixture(count: int, dim: int = 8, clusters: int = 12, seed: int = 0) -> NDArray[np.float32]:
-    rng = np.random.default_rng(seed)
-    centres = 6 * rng.standard_normal((clusters, dim))
-    return (centres[rng.integers(0, clusters, count)] + rng.standard_normal((count, dim))).astype(np.float32)
-
-
-class Stream:
-    """Frames in blocks of random sizes, made anew each time."""
-
-    def __init__(self, frames: NDArray[np.float32], seed: int = 0) -> None:
-        self.frames, self.seed, self.passes = frames, seed, 0
-
-    def blocks(self) -> Iterator[NDArray[np.float32]]:
-        self.passes += 1
-        rng, at = np.random.default_rng(self.seed), 0
-        while at < len(self.frames):
-            size = int(rng.integers(1, 5000))
-            yield self.frames[at : at + size]
-            at += size
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -59,13 +28,6 @@ def test_it_passes_scikit_learns_checks(options: dict[str, Any]) -> None:
         "check_sample_weights_pandas_series",
         "check_array_api_input",
     }
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_mini_batches_pass_all_checks_but_the_one_scikit_learns_own_fails() -> None:
-    results = check_estimator(KMeans(n_clusters=3, algorithm="minibatch", max_iter=5), on_fail=None)
-    failed = {item["check_name"] for item in results if item["status"] == "failed"}
-    assert failed <= {"check_sample_weight_equivalence_on_dense_data"}
 
 
 def test_it_works_in_pipelines_and_clones() -> None:
@@ -126,12 +88,6 @@ def test_a_fit_on_a_stream_equals_that_on_the_array_bit_for_bit(options: dict[st
     assert np.array_equal(KMeans(20, random_state=0, workers=2, **options).fit(frames).cluster_centers_, whole.cluster_centers_)
 
 
-def test_a_small_stream_is_gone_through_once() -> None:
-    stream = Stream(mixture(3000))
-    KMeans(5, random_state=0).fit(stream)
-    assert stream.passes == 1
-
-
 def test_empty_clusters_are_filled() -> None:
     frames = np.concatenate([mixture(2000, clusters=3), np.full((1, 8), 500, np.float32)])
     start = np.concatenate([frames[:2], np.full((4, 8), 1e4, np.float32)])
@@ -165,54 +121,6 @@ def test_a_seed_decides_everything_and_generators_give_one() -> None:
         assert KMeans(7, random_state=generator).fit(frames).cluster_centers_.shape == (7, 8)
 
 
-def test_partial_fit_learns_batch_by_batch() -> None:
-    frames = mixture(20_000)
-    model = KMeans(12, random_state=0)
-    before = None
-    for at in range(0, len(frames), 1000):
-        model.partial_fit(frames[at : at + 1000])
-        before = before or -model.score(frames)
-    assert -model.score(frames) < before
-    assert model.n_iter_ == 20
-    fitted = KMeans(12, random_state=0).fit(frames)
-    centre = fitted.cluster_centers_.copy()
-    fitted.partial_fit(frames[:100])  # a fit that saw 20,000 frames moves little for 100
-    assert 0 < np.abs(fitted.cluster_centers_ - centre).max() < 0.1
-
-
-def test_mini_batches_reach_scikit_learns_inertia() -> None:
-    frames = mixture(20_000, dim=10, clusters=40)
-    options = {**FAIRSEQ_MINIBATCH, "batch_size": 2000, "n_init": 3, "max_iter": 20}
-    ours = np.mean([KMeans(25, algorithm="minibatch", random_state=at, **options).fit(frames).inertia_ for at in range(3)])
-    theirs = np.mean([MiniBatchKMeans(25, random_state=at, **options).fit(frames).inertia_ for at in range(3)])
-    assert ours <= theirs * 1.03
-
-
-def test_mini_batches_stop_and_reassign_as_told() -> None:
-    frames = mixture(5000)
-    base = {"algorithm": "minibatch", "random_state": 0, "batch_size": 500}
-    assert KMeans(5, **base, max_no_improvement=2, max_iter=300).fit(frames).n_iter_ < 300
-    assert KMeans(5, **base, tol=1e6, max_iter=300).fit(frames).n_iter_ == 1
-    assert KMeans(5, **base, max_no_improvement=None, tol=0, max_iter=3).fit(frames).n_iter_ == 3
-    start = np.concatenate([frames[:3], np.full((2, 8), 1e4, np.float32)])
-    kept = KMeans(5, init=start, **base, max_iter=2).fit(frames)
-    moved = KMeans(5, init=start, **base, max_iter=2, reassignment_ratio=0.01).fit(frames)
-    assert np.bincount(kept.labels_, minlength=5)[3:].tolist() == [0, 0]
-    assert np.bincount(moved.labels_, minlength=5).min() > 0
-
-
-def test_mini_batches_of_a_stream_need_memory() -> None:
-    frames = mixture(5000)
-    model = KMeans(5, algorithm="minibatch", random_state=0)
-    assert np.array_equal(model.fit(Stream(frames)).cluster_centers_, clone(model).fit(frames).cluster_centers_)
-    with pytest.raises(InputError, match="mini-batches are drawn from frames in memory"):
-        clone(model).set_params(memory=1000).fit(Stream(frames))
-
-
-def test_init_size_smaller_than_the_clusters_is_raised() -> None:
-    assert KMeans(20, algorithm="minibatch", init_size=5, random_state=0).fit(mixture(1000)).cluster_centers_.shape == (20, 8)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -225,6 +133,21 @@ def test_init_size_smaller_than_the_clusters_is_raised() -> None:
         ({"tol": -1}, "tol=-1"),
         ({"init": np.zeros((2, 2))}, "init has shape"),
         ({"n_clusters": 500}, "n_samples=100 should be >= n_clusters=500"),
+        ({"n_clusters": 2.0}, "n_clusters=2.0"),
+        ({"max_iter": 2.5}, "max_iter=2.5"),
+        ({"n_init": True}, "n_init=True"),
+        ({"n_init": "best"}, "n_init='best' should be 'auto' or a whole number"),
+        ({"tol": float("nan")}, "tol=nan"),
+        ({"reassignment_ratio": -0.1}, "reassignment_ratio=-0.1"),
+        ({"batch_size": 10.0}, "batch_size=10.0"),
+        ({"init_size": -3}, "init_size=-3"),
+        ({"max_no_improvement": -1}, "max_no_improvement=-1"),
+        ({"workers": 0}, "workers=0"),
+        ({"memory": None}, "memory=None"),
+        ({"init": lambda *_: None}, "init=<function"),
+        ({"random_state": -1}, "random_state=-1"),
+        ({"random_state": "seed"}, "random_state='seed'"),
+        ({"device": "gpu"}, "--device gpu: no such kind of device"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
@@ -258,72 +181,12 @@ def test_impossible_frames_are_refused() -> None:
         model.fit(mixture(10)[:, :7]).predict(mixture(10))
 
 
-def test_impossible_streams_are_refused() -> None:
-    model = KMeans(2, random_state=0)
-
-    class Blocks:
-        def __init__(self, *blocks: NDArray[np.float32]) -> None:
-            self._blocks = blocks
-
-        def blocks(self) -> Iterator[NDArray[np.float32]]:
-            yield from self._blocks
-
-    with pytest.raises(InputError, match="no frames to cluster"):
-        model.fit(Blocks())
-    with pytest.raises(InputError, match="others have 8 values"):
-        model.fit(Blocks(mixture(5), mixture(5, dim=7)))
-    with pytest.raises(InputError, match="not with a stream"):
-        model.fit(Blocks(mixture(5)), sample_weight=np.ones(5))
-
-
 def test_without_scikit_learn_an_unfitted_model_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "sklearn.exceptions", None)
     with pytest.raises(InputError, match="not fitted yet"):
         KMeans(2).predict(mixture(10))
-
-
-def test_a_killed_fit_goes_on_after_its_last_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vocable.clustering import fit_state, lloyd
-
-    monkeypatch.setattr(fit_state, "_EVERY", 0.0)
-    frames = mixture(40_000, clusters=80, seed=2)
-    options: dict[str, Any] = {"random_state": 0, "tol": 1e-6}
-    whole = KMeans(20, **options).fit(frames)
-    original = lloyd._Fitter._note
-
-    def die_at(passes: int) -> Any:
-        count = 0
-
-        def note(self: Any, progress: Progress) -> None:
-            nonlocal count
-            original(self, progress)
-            count += 1
-            if count == passes:
-                raise KeyboardInterrupt
-
-        return note
-
-    for passes in (1, 4, 9):
-        state = tmp_path / f"state-{passes}"
-        monkeypatch.setattr(lloyd._Fitter, "_note", die_at(passes))
-        with pytest.raises(KeyboardInterrupt):
-            KMeans(20, state=state, **options).fit(frames)
-        assert state.exists()
-        monkeypatch.setattr(lloyd._Fitter, "_note", original)
-        resumed = KMeans(20, state=state, **options).fit(frames)
-        assert np.array_equal(resumed.cluster_centers_, whole.cluster_centers_)
-        assert (resumed.inertia_, resumed.n_iter_, resumed.history_) == (whole.inertia_, whole.n_iter_, whole.history_)
-        assert not state.exists()
-
-
-def test_a_broken_state_only_costs_time(tmp_path: Path) -> None:
-    (tmp_path / "state").write_bytes(b"junk")
-    assert FitState(tmp_path / "state").read() is None
-    frames = mixture(2000)
-    model = KMeans(5, random_state=0, state=tmp_path / "state").fit(frames)
-    assert np.array_equal(model.cluster_centers_, KMeans(5, random_state=0).fit(frames).cluster_centers_)
 
 
 def test_long_fits_show_themselves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -337,92 +200,85 @@ def test_long_fits_show_themselves(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert capsys.readouterr().err.splitlines() == [f"k-means: {line}" for line in lines]
 
 
-@given(st.integers(0, 2**63), st.integers(0, 5000), st.integers(1, 2000), st.floats(0, 1))
-def test_samples_follow_from_numbers_alone_and_are_nested(seed: int, first: int, count: int, fraction: float) -> None:
-    chosen = drawn(seed, first, count, fraction)
-    assert np.array_equal(chosen, np.concatenate([drawn(seed, first + at, 1, fraction) for at in range(count)]))
-    assert not (drawn(seed, first, count, fraction / 2) & ~chosen).any()
-
-
-def test_samples_have_the_size_that_was_asked_for() -> None:
-    for fraction in (0.01, 0.3, 0.9):
-        assert drawn(7, 0, 100_000, fraction).mean() == pytest.approx(fraction, rel=0.1)
-
-
-@given(st.integers(0, 1000), st.integers(2, 50))
-def test_sums_do_not_depend_on_order_or_cuts(seed: int, cuts: int) -> None:
-    rng = np.random.default_rng(seed)
-    frames = (rng.standard_normal((400, 3)) * 10.0 ** rng.integers(-6, 6, 3)).astype(np.float32)
-    labels, weights = rng.integers(0, 7, 400).astype(np.int32), rng.random(400)
-    grid = Grid.of(frames, weights)
-    whole, cut = ClusterSums(grid, 7), ClusterSums(grid, 7)
-    whole.add(frames, labels, weights)
-    for part in np.array_split(rng.permutation(400), cuts):
-        other = ClusterSums(grid, 7)
-        other.add(frames[part], labels[part], weights[part])
-        cut.merge(other)
-    centroids = rng.standard_normal((7, 3)).astype(np.float32)
-    assert np.array_equal(whole.means(centroids), cut.means(centroids))
-    assert np.array_equal(whole.weights, cut.weights)
-    assert whole.inertia(centroids) == cut.inertia(centroids)
-    cut.add(frames, labels, weights, sign=-1)
-    assert not cut.weights.any()
-    assert np.array_equal(cut.means(centroids), centroids)
-
-
-def test_sums_are_those_of_float64() -> None:
-    frames, labels = mixture(3000), np.random.default_rng(0).integers(0, 5, 3000).astype(np.int32)
-    sums = ClusterSums(Grid.of(frames[:100]), 5)
-    sums.add(frames, labels)
-    centroids = frames[:5]
-    for unit in range(5):
-        assert np.allclose(sums.means(centroids)[unit], frames[labels == unit].astype(np.float64).mean(axis=0), atol=1e-6)
-    expected = ((frames.astype(np.float64) - centroids[labels]) ** 2).sum()
-    assert sums.inertia(centroids) == pytest.approx(expected, rel=1e-9)
-
-
-def test_values_that_could_overflow_the_sums_are_refused() -> None:
-    sums = ClusterSums(Grid.of(mixture(100)), 2)
-    with pytest.raises(InputError, match="65536 times larger"):
-        sums.add(np.full((1, 8), 1e12, np.float32), np.zeros(1, np.int32))
-
-
-def test_above_2048_clusters_seeding_changes() -> None:
-    assert seeding_for("k-means++", 2048) == "greedy k-means++"
-    assert seeding_for("k-means++", 2049) == "k-means||"
-    assert seeding_for("random", 5000) == "random"
-
-
-@pytest.mark.parametrize("seeding", ["greedy k-means++", "k-means||", "random"])
-def test_seeds_are_distinct_frames_and_follow_the_generator(seeding: Any) -> None:
-    frames = mixture(3000, clusters=50)
-    seeds = seed_centroids(frames, 100, seeding, np.random.default_rng(0))
-    assert len(np.unique(seeds, axis=0)) == 100
-    assert (seeds[:, None] == frames).all(axis=2).any(axis=1).all()
-    assert np.array_equal(seeds, seed_centroids(frames[::-1], 100, seeding, np.random.default_rng(0)))
-
-
-def test_parallel_seeding_is_nearly_as_good_as_greedy() -> None:
-    frames = mixture(4000, clusters=60)
-
-    def cost(seeding: Any) -> float:
-        from vocable.clustering.assignment import NearestCentroid
-
-        total = 0.0
-        for seed in range(3):
-            nearest = NearestCentroid(seed_centroids(frames, 60, seeding, np.random.default_rng(seed)))
-            total += float(nearest.squared_distances(frames, nearest(frames)).sum())
-        return total
-
-    assert cost("greedy k-means++") < cost("k-means||") < 1.6 * cost("greedy k-means++") < cost("random")
-
-
-def test_parallel_seeding_ends_when_hardly_any_frames_are_distinct() -> None:
-    frames = np.repeat(mixture(70), 20, axis=0)
-    assert len(np.unique(seed_centroids(frames, 60, "k-means||", np.random.default_rng(0)), axis=0)) == 60
-
-
 def test_a_pandas_like_input_is_taken() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         KMeans(3, random_state=0).fit(mixture(100).tolist())
+
+
+def test_a_far_outlier_does_not_blur_the_rest() -> None:
+    frames = mixture(1200).astype(np.float64)
+    spoiled = np.concatenate([frames, np.full((1, 8), 1e12)])
+    start = np.concatenate([frames[:12], spoiled[-1:]])
+    clean = KMeans(12, init=start[:12], tol=0).fit(frames)
+    model = KMeans(13, init=start, tol=0).fit(spoiled)
+    assert np.allclose(model.cluster_centers_[:12], clean.cluster_centers_, rtol=1e-9)
+    assert model.inertia_ == pytest.approx(clean.inertia_, rel=1e-9)
+    assert model.history_[-1] * 1201 == pytest.approx(clean.history_[-1] * 1200, rel=1e-9)
+
+
+@pytest.mark.parametrize("power", [-70, -40, 40, 60])
+def test_frames_may_be_large_or_small(power: int) -> None:
+    """Scaling frames by a power of two scales everything and changes nothing."""
+    frames, scale = mixture(3000, clusters=30), np.float32(2.0**power)
+    plain = KMeans(20, init=frames[:20]).fit(frames)
+    scaled = KMeans(20, init=frames[:20] * scale).fit(frames * scale)
+    assert np.array_equal(scaled.labels_, plain.labels_)
+    assert np.array_equal(scaled.cluster_centers_, plain.cluster_centers_ * scale)
+    for init in ("k-means++", "random"):  # which frames seeds are drawn from follows from their bits
+        before, after = (KMeans(20, init=init, n_init=3, random_state=0).fit(item).inertia_ for item in (frames, frames * scale))
+        assert after / 4.0**power < 1.4 * before
+
+
+def test_values_whose_squares_overflow_are_refused() -> None:
+    with pytest.raises(InputError, match="beyond 1e.150, whose squares overflow"):
+        KMeans(3).fit(mixture(50).astype(np.float64) * 1e151)
+
+
+@pytest.mark.parametrize("options", [{}, {"algorithm": "minibatch", "max_iter": 3}])
+def test_frames_without_weight_only_get_labels(options: dict[str, Any]) -> None:
+    frames, weights = mixture(3000), np.random.default_rng(0).integers(0, 2, 3000).astype(float)
+    frames[weights == 0] += 1000
+    whole = KMeans(6, random_state=0, **options).fit(frames, sample_weight=weights)
+    rest = KMeans(6, random_state=0, **options).fit(frames[weights > 0], sample_weight=weights[weights > 0])
+    assert np.array_equal(whole.cluster_centers_, rest.cluster_centers_)
+    assert whole.inertia_ == rest.inertia_
+    assert np.array_equal(whole.labels_, whole.predict(frames))
+    assert whole.labels_.shape == (3000,)
+
+
+def test_frames_are_labelled_in_the_finer_type() -> None:
+    frames = mixture(2000).astype(np.float64)
+    model = KMeans(12, random_state=0).fit(frames)
+    middle = ((model.cluster_centers_[0] + model.cluster_centers_[1]) / 2)[None].astype(np.float32)
+    spread = (middle + 1e-5 * np.random.default_rng(0).standard_normal((500, 8))).astype(np.float32)
+    distances = ((spread[:, None].astype(np.float64) - model.cluster_centers_) ** 2).sum(axis=2)
+    assert np.array_equal(model.predict(spread), distances.argmin(axis=1))
+
+
+def test_of_several_starts_the_best_is_kept() -> None:
+    frames = mixture(1500, clusters=15)
+    several = [KMeans(15, init="random", n_init=8, random_state=seed).fit(frames).inertia_ for seed in range(4)]
+    single = [KMeans(15, init="random", n_init=1, random_state=seed).fit(frames).inertia_ for seed in range(12)]
+    assert max(several) < np.median(single)
+
+
+def test_passes_end_when_told() -> None:
+    frames = mixture(4000, clusters=60)
+    for passes in (1, 2, 5):
+        model = KMeans(30, random_state=0, tol=0, max_iter=passes).fit(frames)
+        assert (model.n_iter_, len(model.history_)) == (passes, passes + 1)
+    loose, tight = (KMeans(30, random_state=0, tol=tol).fit(frames) for tol in (0.5, 1e-9))
+    assert loose.n_iter_ == 1 < tight.n_iter_
+    gains = [(before - after) / before for before, after in zip(tight.history_, tight.history_[1:], strict=False)]
+    default = KMeans(30, random_state=0).fit(frames)
+    assert default.n_iter_ == 1 + next(at for at, gain in enumerate(gains) if gain <= 3e-4)
+
+
+def test_many_frames_are_gone_through_on_growing_samples() -> None:
+    lines: list[str] = []
+    KMeans(20, random_state=0, verbose=lines.append).fit(mixture(40_000))
+    assert sorted({line.partition(",")[0] for line in lines}) == ["sample 1", "sample 2", "sample 3"]
+    lines.clear()
+    KMeans(20, random_state=0, verbose=lines.append).fit(mixture(2000))
+    assert {line.partition(",")[0] for line in lines} == {"sample 1"}

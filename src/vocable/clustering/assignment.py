@@ -17,11 +17,12 @@ from vocable.errors import InputError
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.int32]
-Labeller = Callable[[Array], Callable[[Array], Labels]]
-"""Makes, of centroids, the function that labels frames with them."""
-
 _SCORE_BYTES = 1 << 20  # scores of a block stay in the second-level cache
 _PAIR_VALUES = 1 << 22  # float64 values held while close pairs are compared
+
+
+Labeller = Callable[[Array], "NearestCentroid"]
+"""Makes, of centroids, what labels frames with them on some device."""
 
 
 class NearestCentroid:
@@ -53,6 +54,10 @@ class NearestCentroid:
         # Rounding x, c, the bias and the sum, and a dot product of dim terms in any order (Higham 2002, section 3.1).
         self._product_error = (centroids.shape[1] + 8) * unit
         self._bias_error = 4 * unit
+        # Products too small for the type become zero; such frames are all decided in float64.
+        tiny = float(np.finfo(dtype).tiny)
+        self._least_error = 2 * (centroids.shape[1] + 2) * tiny
+        self._least_length = float(np.sqrt(centroids.shape[1] * tiny))
 
     def __call__(self, frames: Array) -> Labels:
         """Return the label of each frame of shape (frames, dim)."""
@@ -85,9 +90,9 @@ class NearestCentroid:
         scores += self._bias
         best = scores.argmax(axis=1)
         labels[:] = best
-        lengths = np.sqrt(np.einsum("ij,ij->i", centred, centred)) * 1.01
+        lengths = np.sqrt(np.einsum("ij,ij->i", centred, centred)) * 1.01 + self._least_length
         error = (self._product_error * lengths + self._bias_error * self._longest) * self._longest
-        error += 4 * len(self._shift) * np.finfo(np.float64).eps * (lengths + self._longest) ** 2
+        error += 4 * len(self._shift) * np.finfo(np.float64).eps * (lengths + self._longest) ** 2 + self._least_error
         threshold = scores[np.arange(len(frames)), best] - 2 * error
         # Written so that infinities and NaN from overflow make every centroid a candidate.
         possible = ~(scores < threshold[:, None].astype(scores.dtype))

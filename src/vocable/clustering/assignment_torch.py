@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
 from vocable.clustering.assignment import Array, Labels, NearestCentroid
 
 _ROWS = 1 << 16
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep torch from multiplying float32 in fewer bits than the bound on errors counts on, whatever a user has set."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class TorchNearestCentroid(NearestCentroid):
@@ -24,7 +38,7 @@ class TorchNearestCentroid(NearestCentroid):
         """Return the label of each frame of shape (frames, dim)."""
         frames = self._checked(frames)
         labels = np.empty(len(frames), dtype=np.int32)
-        with torch.inference_mode():
+        with torch.inference_mode(), _full_precision():
             for first in range(0, len(frames), _ROWS):
                 piece = frames[first : first + _ROWS]
                 labels[first : first + len(piece)] = self._label_piece(piece)
@@ -37,9 +51,11 @@ class TorchNearestCentroid(NearestCentroid):
         labels = top.indices[:, 0].to(torch.int32).cpu().numpy()
         if scores.shape[1] == 1:
             return labels
-        lengths = centred.norm(dim=1) * 1.01
+        lengths = centred.norm(dim=1) * 1.01 + self._least_length
         error = (self._product_error * lengths + self._bias_error * self._longest) * self._longest
-        error = error + 4 * len(self._shift) * float(np.finfo(np.float64).eps) * (lengths + self._longest) ** 2
+        error = (
+            error + 4 * len(self._shift) * float(np.finfo(np.float64).eps) * (lengths + self._longest) ** 2 + self._least_error
+        )
         sure = top.values[:, 0] - top.values[:, 1] > 2 * error  # false for NaN
         close = np.flatnonzero(~sure.cpu().numpy())
         if len(close):

@@ -1,8 +1,9 @@
 """Sums over clusters that are exact, so that they don't depend on the order in which frames come.
 
-Each value is rounded to a fixed grid, 2^32 steps to the largest value of a sample, and added as an integer. Integer sums are
-the same for any blocks, workers and order, and adding a frame undoes subtracting it; so a pass may be cut up, spread, resumed,
-or brought up to date from the frames that moved, with the same bits in the end.
+Each value is measured in steps of a grid that spans all frames, and added as two integers: the nearest step, and what that
+leaves in steps as much finer; so values far smaller than the largest keep their digits. Integer sums are the same for any blocks,
+workers and order, and adding a frame undoes subtracting it; so a pass may be cut up, spread, resumed, or brought up to date from
+the frames that moved, with the same bits in the end.
 """
 
 from __future__ import annotations
@@ -12,100 +13,119 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vocable.artefacts.headers import digest_of_array
 from vocable.clustering.assignment import Array, Labels
 from vocable.errors import InputError
 
-_BITS = 32
-_NORM_BITS = 30
-_WEIGHT_BITS = 24
-_LIMIT = 2.0 ** (_BITS + 16)  # of a value on the grid: room for 2^15 rows of it in an int64
-_HALF = 2.0**32
+PIECE_ROWS = 1 << 13
+"""Rows added at a time: as float64, their integers add up without rounding."""
+
+_CACHED_VALUES = 1 << 16  # float64 values that stay in the second-level cache
+_LEAST_ROWS = 64
+
+_PIECE_BITS = 39  # 53 bits of a float64, less those of PIECE_ROWS, and a sign
+_SUM_BITS = 62
+_LEAST = 1e-200  # with a smaller largest value, steps would be infinitely fine
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the integers stand: value = shift + integer / scale."""
+    """How values become integers: by a power of two for each column, of which the last is for weights."""
 
-    shift: NDArray[np.float64]
     scale: NDArray[np.float64]
-    """Powers of two, shape (dim,)."""
-    norm_scale: float
-    weight_scale: float
+    """Steps to 1, shape (dim + 1,)."""
+    bits: int
+    """Integers reach from -2^bits to 2^bits."""
+    weight: float
+    """A power of two, no less than any weight."""
 
     @classmethod
-    def of(cls, sample: Array, weights: NDArray[np.float64] | None = None) -> Grid:
-        """Fit the grid to a sample of the frames, shape (frames, dim)."""
-        shift = sample.mean(axis=0, dtype=np.float64)
-        largest = np.abs(sample - shift).max(axis=0)
-        overall = float(largest.max()) or 1.0
-        # A value that never changes in the sample may do so elsewhere: it is measured by the others' steps.
-        scale = np.exp2(_BITS - np.ceil(np.log2(np.where(largest > 0, largest, overall))))
-        norm_scale = float(np.exp2(_NORM_BITS - np.ceil(np.log2(float((largest**2).sum()) or 1.0))))
-        weight_scale = 1.0 if weights is None else float(np.exp2(_WEIGHT_BITS - np.ceil(np.log2(float(weights.max()) or 1.0))))
-        return cls(shift, scale, norm_scale, weight_scale)
+    def of(cls, largest: NDArray[np.float64], count: int, weights: NDArray[np.float64] | None = None) -> Grid:
+        """Make the grid for frames.
+
+        Args:
+            largest: absolute value in each column, shape (dim,).
+            count: number of frames.
+            weights: of all frames.
+        """
+        bits = min(_PIECE_BITS, _SUM_BITS - count.bit_length())
+        weight = 1.0 if weights is None else float(_power_above(weights.max()))
+        scale = np.exp2(bits) / np.append(_power_above(np.maximum(largest, _LEAST)), 1.0)
+        return cls(scale, bits, weight)
+
+    @property
+    def digest(self) -> str:
+        """What tells this grid from others."""
+        return digest_of_array(np.append(self.scale, [self.bits, self.weight]))
+
+
+def _power_above(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return powers of two that are no less than positive values, and no more than twice that."""
+    return np.ldexp(1.0, np.frexp(values)[1])
 
 
 class ClusterSums:
-    """Weights, sums of frames and sum of squared norms of the clusters."""
+    """Weights and sums of frames of the clusters."""
 
     def __init__(self, grid: Grid, n_clusters: int) -> None:
         self.grid = grid
-        self._weights = np.zeros(n_clusters, dtype=np.int64)
-        self._sums = np.zeros((n_clusters, len(grid.shift)), dtype=np.int64)
-        self._norm = 0  # a Python integer, which has no largest value
+        self._sums = np.zeros((2, n_clusters, len(grid.scale)), dtype=np.int64)
 
     def add(self, frames: Array, labels: Labels, weights: NDArray[np.float64] | None = None, sign: int = 1) -> None:
         """Add frames to the clusters of their labels, or with sign -1 take them away again.
 
         Raises:
-            InputError: a value is so far outside the sample that the sums could overflow.
+            InputError: a value lies outside the grid: the frames are not those it was made for.
         """
-        if not len(frames):
-            return
-        moved = frames - self.grid.shift
-        norms = (moved * moved).sum(axis=1)
-        if weights is not None:
-            moved *= weights[:, None]
-            norms *= weights
-        moved *= self.grid.scale
-        if not np.abs(moved).max() < _LIMIT:
-            raise InputError("some frames hold values 65536 times larger than all of a sample: look for a broken file")
         order = np.argsort(labels, kind="stable")
-        present, firsts = np.unique(labels[order], return_index=True)
-        self._sums[present] += sign * np.add.reduceat(np.rint(moved[order]).astype(np.int64), firsts, axis=0)
-        steps = np.ones(len(labels), np.int64) if weights is None else np.rint(weights * self.grid.weight_scale).astype(np.int64)
-        self._weights[present] += sign * np.add.reduceat(steps[order], firsts)
-        self._norm += sign * _exact_sum(np.rint(norms * self.grid.norm_scale))
+        step = min(PIECE_ROWS, max(_LEAST_ROWS, _CACHED_VALUES // len(self.grid.scale)))
+        for first in range(0, len(frames), step):
+            rows = order[first : first + step]
+            self._add(self._columns(frames, rows, weights), labels[rows], sign)
+
+    def _columns(self, frames: Array, rows: NDArray[np.intp], weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """Return some frames on the grid, with their weights in the last column."""
+        columns = np.empty((len(rows), len(self.grid.scale)))
+        columns[:, :-1] = frames[rows]
+        columns[:, -1] = 1.0
+        if weights is not None:
+            columns *= (weights[rows] / self.grid.weight)[:, None]
+        columns *= self.grid.scale
+        return columns
+
+    def _add(self, columns: NDArray[np.float64], labels: Labels, sign: int) -> None:
+        """Add rows whose labels are in order."""
+        limit = np.exp2(self.grid.bits)
+        if not max(columns.max(), -columns.min()) <= limit:
+            raise InputError("a stream of frames should give the same frames each time, but some were not there at first")
+        firsts = np.flatnonzero(np.diff(labels, prepend=-1))
+        present = labels[firsts]
+        for sums in self._sums:
+            whole = np.rint(columns)
+            sums[present] += sign * np.add.reduceat(whole, firsts, axis=0).astype(np.int64)
+            columns = (columns - whole) * limit
 
     def merge(self, other: ClusterSums) -> None:
         """Add what another has counted on the same grid."""
-        self._weights += other._weights
         self._sums += other._sums
-        self._norm += other._norm
 
     @property
     def weights(self) -> NDArray[np.float64]:
         """Number of frames, or their weight, in each cluster, shape (clusters,)."""
-        return self._weights / self.grid.weight_scale
+        weights: NDArray[np.float64] = self._totals()[:, -1] / self.grid.scale[-1] * self.grid.weight
+        return weights
 
     def means(self, otherwise: Array) -> Array:
         """Return the mean frame of each cluster in the type of `otherwise`, whose rows stand in for empty clusters."""
-        weights = self.weights
-        filled = weights > 0
+        totals = self._totals() / self.grid.scale
+        filled = totals[:, -1] > 0
         out = otherwise.copy()
-        out[filled] = self.grid.shift + self._sums[filled] / self.grid.scale / weights[filled, None]
+        out[filled] = totals[filled, :-1] / totals[filled, -1:]
         return out
 
-    def inertia(self, centroids: Array) -> float:
-        """Return the sum of squared distances to `centroids`, for labels as they were added: Σ‖x‖² - 2 Σ c·Σx + Σ n‖c‖²."""
-        moved = centroids.astype(np.float64) - self.grid.shift
-        products = (moved * (self._sums / self.grid.scale)).sum()
-        own = (self.weights * (moved**2).sum(axis=1)).sum()
-        return max(0.0, float(self._norm / self.grid.norm_scale - 2 * products + own))
-
-
-def _exact_sum(integers: NDArray[np.float64]) -> int:
-    """Add whole numbers below 2^64, in halves of 32 bits."""
-    high = np.floor(integers / _HALF)
-    low = integers - high * _HALF
-    return (int(high.astype(np.int64).sum()) << 32) + int(low.astype(np.int64).sum())
+    def _totals(self) -> NDArray[np.float64]:
+        """Return the sums in steps of the grid."""
+        totals: NDArray[np.float64] = np.zeros(self._sums.shape[1:])
+        for sums in self._sums[::-1]:  # the finest first
+            totals = totals / np.exp2(self.grid.bits) + sums
+        return totals

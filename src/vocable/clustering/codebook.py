@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.artefacts.headers import Header, digest_of, digest_of_array
 from vocable.artefacts.tensors import is_safetensors, read_tensors, write_tensors
-from vocable.checkpoints.kmeans_pickle import read_kmeans_pickle
+from vocable.audio.decoding import Waveform
+from vocable.checkpoints.centroid_matrix import checked_centroids
+from vocable.checkpoints.centroids import read_centroids
 from vocable.clustering.assignment import Labels, NearestCentroid
-from vocable.errors import InputError
+from vocable.clustering.sources import as_frames, check_finite
+from vocable.errors import InputError, MismatchError
 from vocable.features.kaldi import Frames
 from vocable.features.normalization import Normalization
+from vocable.features.pipeline import FramePipeline
 
 FORMAT = "vocable.codebook/1"
 
 
 @dataclass(frozen=True)
 class Codebook:
-    """Turns frames into units.
+    """Turns speech, or frames of it, into units.
 
     Args:
-        centroids: float32, shape (clusters, dim).
+        centroids: shape (clusters, dim); kept as float32.
         spec: what frames it is for; None for centroids imported without one.
         normalization: what the frames' spec says of normalisation, with the corpus's statistics if it is by corpus.
         fit: how it was made, for `inspect`.
+
+    Raises:
+        InputError: the centroids are no finite matrix, or don't go with the spec.
     """
 
     centroids: Frames
@@ -39,6 +47,7 @@ class Codebook:
     fit: Header = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "centroids", _matrix(self.centroids))
         if self.spec is not None and self.spec.dim != self.centroids.shape[1]:
             raise InputError(f"centroids of {self.centroids.shape[1]} values don't go with frames of {self.spec.dim}")
 
@@ -55,14 +64,38 @@ class Codebook:
 
         Args:
             frames: to label.
-            spec: what they are; checked against the codebook's.
+            spec: what they are; checked against the codebook's. It may be left out for frames as an extractor makes them.
 
         Raises:
-            MismatchError: they are of another kind than the codebook's.
+            InputError: they aren't finite, or of another dimension.
+            MismatchError: they are of another kind than the codebook's, or may be: it takes normalised or stacked ones.
         """
         if spec is not None and self.spec is not None:
             self.spec.require_equal(spec, "the codebook's frames", "these frames")
+        elif self.spec is not None and self.spec != self.spec.base:
+            raise MismatchError(
+                f"the codebook is for frames normalised per {self.spec.frame_normalization.partition(':')[0]} with "
+                f"{self.spec.context} neighbours on each side: say what these are with spec=, or use label() on waveforms"
+            )
+        frames = as_frames(frames)
+        check_finite(frames)
         return self._nearest(frames)
+
+    def label(self, waveforms: Sequence[Waveform]) -> list[Labels]:
+        """Return the units of utterances.
+
+        Args:
+            waveforms: each of shape (samples,), mono, at the sample rate of `spec`.
+
+        Raises:
+            MismatchError: the codebook doesn't say what frames it is for, or they are normalised by speakers nobody names here.
+        """
+        if self.spec is None:
+            raise MismatchError("the codebook doesn't say what frames it is for: make them, and use assign()")
+        if self.normalization.scope == "speaker":
+            raise MismatchError("the codebook is for frames normalised per speaker: label a manifest that has speakers instead")
+        pipeline = FramePipeline(self.spec.base, self.normalization, self.spec.context)
+        return [self._nearest(frames) for frames in pipeline.frames_of(waveforms)]
 
     def lookup(self, units: NDArray[np.integer[Any]]) -> Frames:
         """Return the centroid of each unit, shape (units, dim).
@@ -79,8 +112,9 @@ class Codebook:
     def _nearest(self) -> NearestCentroid:
         return NearestCentroid(self.centroids)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write one `.safetensors` file, whatever its name."""
+        path = Path(path)
         tensors = {"centroids": self.centroids}
         if self.normalization.corpus is not None:
             tensors["mean"], tensors["std"] = self.normalization.corpus
@@ -93,42 +127,33 @@ class Codebook:
         write_tensors(path, tensors, header)
 
 
-def read_codebook(path: Path) -> Codebook:
+def read_codebook(path: str | Path) -> Codebook:
     """Read a codebook of ours, a scikit-learn model (pickle or joblib), or centroids in a `.npy`; the content says which.
 
     Raises:
         InputError: the file is none of them.
         UnsafeFileError: it asks for code to be run.
     """
-    if not path.is_file():
-        raise InputError(f"{path} doesn't exist: give a codebook, such as vocable kmeans writes")
-    if is_safetensors(path):
+    path = Path(path)
+    if path.is_file() and is_safetensors(path):
         return _read_own(path)
-    if path.read_bytes()[:6] == b"\x93NUMPY":
-        return Codebook(_checked(path, _read_npy(path)), fit={"imported": "npy"})
-    return Codebook(_checked(path, read_kmeans_pickle(path)), fit={"imported": "scikit-learn"})
+    foreign = read_centroids(path)
+    return Codebook(foreign.centroids, fit={"imported": foreign.origin})
 
 
 def _read_own(path: Path) -> Codebook:
     tensors, header = read_tensors(path, FORMAT)
     spec = None if header["features"] is None else FeatureSpec.from_json(header["features"])
     corpus = (tensors["mean"], tensors["std"]) if "mean" in tensors else None
-    return Codebook(_checked(path, tensors["centroids"]), spec, Normalization(header["normalization"], corpus), header["fit"])
+    centroids = checked_centroids(path, tensors["centroids"])
+    return Codebook(centroids, spec, Normalization(header["normalization"], corpus), header["fit"])
 
 
-def _read_npy(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path} is not a whole .npy file of numbers ({error}): make it again") from error
-    return array
-
-
-def _checked(path: Path, centroids: NDArray[Any]) -> Frames:
-    if centroids.ndim != 2 or 0 in centroids.shape or centroids.dtype.kind != "f":
-        raise InputError(
-            f"{path} should hold centroids of shape (clusters, dim), but holds {centroids.dtype} of shape {centroids.shape}"
-        )
-    if not np.isfinite(centroids).all():
-        raise InputError(f"{path} holds centroids that are NaN or infinite: fit it again")
-    return centroids.astype(np.float32, copy=False)
+def _matrix(centroids: ArrayLike) -> Frames:
+    """Return centroids as float32 of shape (clusters, dim)."""
+    values = as_frames(centroids)
+    with np.errstate(over="ignore"):
+        matrix = np.ascontiguousarray(values, dtype=np.float32)
+    if matrix.ndim != 2 or 0 in matrix.shape or not np.isfinite(matrix).all():
+        raise InputError(f"centroids should be finite numbers of shape (clusters, dim), but have shape {values.shape}")
+    return matrix

@@ -10,7 +10,7 @@ from vocable.artefacts.tensors import read_tensors, write_tensors
 from vocable.clustering.assignment import Array
 from vocable.errors import InputError
 
-_FORMAT = "vocable.fit-state/1"
+_FORMAT = "vocable.fit-state/2"
 _EVERY = 2.0  # seconds; shorter passes are cheaper to repeat than to keep
 
 
@@ -26,20 +26,27 @@ class Progress:
 
 
 class FitState:
-    """The file."""
+    """The file.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        path: of the file.
+        key: digest of what is fitted to what; the progress of another fit is passed over, and replaced.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path, self._key = path, key
         self._last = time.monotonic()
 
     def read(self) -> Progress | None:
-        """Return what an earlier run left, if anything."""
+        """Return what an earlier run of the same fit left, if anything."""
         if not self._path.exists():
             return None
         try:
             tensors, header = read_tensors(self._path, _FORMAT)
         except InputError:
             return None  # it only saves time
+        if header["key"] != self._key:
+            return None
         return Progress(header["level"], tensors["centroids"], header["history"])
 
     def write(self, progress: Progress) -> None:
@@ -51,7 +58,7 @@ class FitState:
         write_tensors(
             self._path,
             {"centroids": progress.centroids},
-            {"format": _FORMAT, "level": progress.level, "history": progress.history},
+            {"format": _FORMAT, "key": self._key, "level": progress.level, "history": progress.history},
         )
 
     def remove(self) -> None:

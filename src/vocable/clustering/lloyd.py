@@ -1,7 +1,7 @@
 """Lloyd's algorithm on growing samples: many cheap passes over few frames, then few over all.
 
-Labels and sums are exact, so the result is the same for frames in memory and in a stream, for any blocks and any number of
-threads.
+Labels and sums are exact, and distances are added up piece by piece in the order of the frames; so the result is the same for
+frames in memory and in a stream, for any blocks and any number of threads.
 """
 
 from __future__ import annotations
@@ -9,23 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vocable.artefacts.headers import digest_of, digest_of_array
 from vocable.clustering.assignment import Array, Labeller, Labels, NearestCentroid
-from vocable.clustering.cluster_sums import ClusterSums, Grid
+from vocable.clustering.cluster_sums import PIECE_ROWS, ClusterSums, Grid
 from vocable.clustering.fit_state import FitState, Progress
 from vocable.clustering.seeding import Seeding, seed_centroids
-from vocable.clustering.sources import ArraySource, FrameSource, drawn, sampled
+from vocable.clustering.sources import ArraySource, FrameSource, Surveyed, drawn, pieces, sampled
+from vocable.errors import InputError
 
 SEEDING_FRAMES = 60
 """Frames for each centroid in the sample that seeding sees; with fewer, inertia suffers at 768 dimensions."""
 
 _GROWTH = 4
 _EARLY_TOLERANCE = 1e-3  # on samples: what comes later moves the centroids more than the passes this saves
-_PIECE_ROWS = 1 << 13
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,8 @@ class LloydSettings:
     seed: int
     workers: int
     labeller: Labeller = NearestCentroid
-    state: FitState | None = None
+    state: Path | None = None
+    """A file for the progress; a fit of the same kind to frames of the same number and range goes on from it."""
     report: Callable[[str], None] | None = None
     """Told how far the fit has come after each pass."""
 
@@ -63,8 +66,7 @@ class Fit:
 
 
 def fit_lloyd(
-    source: FrameSource,
-    count: int,
+    surveyed: Surveyed,
     settings: LloydSettings,
     weights: NDArray[np.float64] | None = None,
     given: Array | None = None,
@@ -72,18 +74,22 @@ def fit_lloyd(
     """Cluster the frames of a source.
 
     Args:
-        source: gone through once a pass, unless it is in memory.
-        count: its number of frames, at least as many as clusters.
+        surveyed: the source; it is gone through once a pass, unless it is in memory.
         settings: how.
-        weights: of the frames, for a source in memory.
+        weights: of the frames, none zero, for a source in memory.
         given: centroids to start from; frames are seeded otherwise.
+
+    Raises:
+        InputError: a stream doesn't give the same frames each time.
     """
+    source, count = surveyed.source, surveyed.count
     fraction = seeding_fraction(count, settings.n_clusters)
     sample, sample_weights = _sample(source, weights, settings.seed, fraction, count)
-    grid = Grid.of(sample, sample_weights)
+    grid = Grid.of(surveyed.largest, count, weights)
     with ThreadPoolExecutor(settings.workers) as threads:
-        fitter = _Fitter(settings, grid, sample, sample_weights, threads)
-        begun = settings.state.read() if settings.state is not None else None
+        state = None if settings.state is None else FitState(settings.state, _key(surveyed, settings, grid, given))
+        fitter = _Fitter(settings, grid, sample, sample_weights, threads, state)
+        begun = fitter.state.read() if fitter.state is not None else None
         centroids = begun.centroids if begun is not None else given if given is not None else fitter.best_start()
         level = 0
         while fraction * _GROWTH < 1:
@@ -93,8 +99,10 @@ def fit_lloyd(
                 part, part_weights = _level(source, weights, settings.seed, fraction, count)
                 centroids = fitter.run(part, part_weights, centroids, _EARLY_TOLERANCE, level, begun).centroids
         fit = fitter.run(source, weights, centroids, settings.tol, level + 1, begun)
-    if settings.state is not None:
-        settings.state.remove()
+    if weights is None and fit.weights.sum() != count:
+        raise _not_anew(count, int(fit.weights.sum()))
+    if state is not None:
+        state.remove()
     return fit
 
 
@@ -102,6 +110,13 @@ def seeding_fraction(count: int, n_clusters: int) -> float:
     """Return the part of the frames that seeding sees: all of few, else an expected 60 for each centroid."""
     wanted = SEEDING_FRAMES * n_clusters
     return 1.0 if count <= 2 * wanted else wanted / count
+
+
+def _key(surveyed: Surveyed, settings: LloydSettings, grid: Grid, given: Array | None) -> str:
+    """Return a digest of what a fit's passes depend on, as far as it is known without the frames themselves."""
+    chosen = [getattr(settings, name) for name in ("n_clusters", "seeding", "n_init", "max_iter", "tol", "seed")]
+    start = "" if given is None else digest_of_array(given)
+    return digest_of([chosen, surveyed.count, surveyed.dim, surveyed.dtype.str, grid.digest, start])
 
 
 class _Fitter:
@@ -114,8 +129,9 @@ class _Fitter:
         sample: Array,
         sample_weights: NDArray[np.float64] | None,
         threads: ThreadPoolExecutor,
+        state: FitState | None,
     ) -> None:
-        self._settings, self._grid, self._threads = settings, grid, threads
+        self._settings, self._grid, self._threads, self.state = settings, grid, threads, state
         self._sample, self._sample_weights = sample, sample_weights
 
     def best_start(self) -> Array:
@@ -153,41 +169,42 @@ class _Fitter:
         memory = _Remembered(source.frames, weights) if isinstance(source, ArraySource) else None
         history = list(begun.history) if begun is not None and begun.level == level else []
         while True:
-            sums = self._pass(source, memory, centroids)
+            sums, inertia = self._pass(source, memory, centroids)
             total = float(sums.weights.sum())
-            history.append(sums.inertia(centroids) / total)
+            history.append(inertia / total)
             updated = self._repaired(sums.means(centroids), sums)
             settled = len(history) > 1 and history[-2] - history[-1] <= tol * history[-2]
             if settled or len(history) > self._settings.max_iter or np.array_equal(updated, centroids):
                 labels = memory.labels if memory is not None else None
-                return Fit(centroids, history[-1] * total, len(history), labels, sums.weights, history)
+                return Fit(centroids, inertia, len(history), labels, sums.weights, history)
             centroids = updated
             if level is not None:
                 self._note(Progress(level, centroids, history))
 
     def _note(self, progress: Progress) -> None:
         """Keep the progress, and tell of it."""
-        if self._settings.state is not None:
-            self._settings.state.write(progress)
+        if self.state is not None:
+            self.state.write(progress)
         if self._settings.report is not None:
             self._settings.report(f"sample {progress.level}, pass {len(progress.history)}, {progress.history[-1]:.6g} a frame")
 
-    def _pass(self, source: FrameSource, memory: _Remembered | None, centroids: Array) -> ClusterSums:
-        """Return the sums of all frames under their nearest centroids."""
-        label = self._settings.labeller(centroids)
+    def _pass(self, source: FrameSource, memory: _Remembered | None, centroids: Array) -> tuple[ClusterSums, float]:
+        """Return the sums of all frames under their nearest centroids, and the sum of their squared distances."""
+        nearest = self._settings.labeller(centroids)
         if memory is not None:
-            return memory.updated_sums(label, self._grid, self._settings.n_clusters, self._threads)
-        total = ClusterSums(self._grid, self._settings.n_clusters)
-        for part in _ahead(self._threads, lambda block: self._sums(block, label), source.blocks(), 2 * self._settings.workers):
-            total.merge(part)
-        return total
+            return memory.updated_sums(nearest, self._grid, self._settings.n_clusters, self._threads, self._settings.workers)
+        total, inertia = ClusterSums(self._grid, self._settings.n_clusters), 0.0
 
-    def _sums(self, block: Array, label: Callable[[Array], Labels]) -> ClusterSums:
-        sums = ClusterSums(self._grid, self._settings.n_clusters)
-        for first in range(0, len(block), _PIECE_ROWS):
-            piece = block[first : first + _PIECE_ROWS]
-            sums.add(piece, label(piece))
-        return sums
+        def add(frames: Array) -> tuple[ClusterSums, float]:
+            labels = nearest(frames)
+            part = ClusterSums(self._grid, self._settings.n_clusters)
+            part.add(frames, labels)
+            return part, float(nearest.squared_distances(frames, labels).sum())
+
+        for part, distances in _ahead(self._threads, add, pieces(source.blocks(), PIECE_ROWS), 2 * self._settings.workers):
+            total.merge(part)
+            inertia += distances
+        return total, inertia
 
     def _repaired(self, centroids: Array, sums: ClusterSums) -> Array:
         """Move the centroids of empty clusters to the frames of the sample that lie farthest from their own."""
@@ -197,8 +214,6 @@ class _Fitter:
         filled = np.flatnonzero(sums.weights > 0)
         nearest = NearestCentroid(centroids[filled])
         distances = nearest.squared_distances(self._sample, nearest(self._sample))
-        if self._sample_weights is not None:
-            distances = distances * (self._sample_weights > 0)
         farthest = np.argsort(-distances, kind="stable")[: len(empty)]
         centroids = centroids.copy()
         centroids[empty[: len(farthest)]] = self._sample[farthest]
@@ -214,31 +229,35 @@ class _Remembered:
         self._sums: ClusterSums | None = None
 
     def updated_sums(
-        self, label: Callable[[Array], Labels], grid: Grid, n_clusters: int, threads: ThreadPoolExecutor
-    ) -> ClusterSums:
-        """Label all frames anew and return the sums under their labels."""
+        self, nearest: NearestCentroid, grid: Grid, n_clusters: int, threads: ThreadPoolExecutor, workers: int
+    ) -> tuple[ClusterSums, float]:
+        """Label all frames anew and return the sums under their labels, and the sum of their squared distances."""
         before = self.labels
         labels = np.empty(len(self.frames), dtype=np.int32)
 
-        def relabel(piece: slice) -> ClusterSums:
+        def relabel(piece: slice) -> tuple[ClusterSums, float]:
             frames, weights = self.frames[piece], None if self.weights is None else self.weights[piece]
-            labels[piece] = new = label(frames)
+            labels[piece] = new = nearest(frames)
+            distances = nearest.squared_distances(frames, new)
+            inertia = float(distances.sum() if weights is None else distances @ weights)
             part = ClusterSums(grid, n_clusters)
             if before is None:
                 part.add(frames, new, weights)
-                return part
+                return part, inertia
             old = before[piece]
             moved = np.flatnonzero(new != old)
             weights = None if weights is None else weights[moved]
             part.add(frames[moved], old[moved], weights, sign=-1)
             part.add(frames[moved], new[moved], weights)
-            return part
+            return part, inertia
 
-        sums = ClusterSums(grid, n_clusters) if self._sums is None else self._sums
-        for part in threads.map(relabel, [slice(at, at + _PIECE_ROWS) for at in range(0, len(self.frames), _PIECE_ROWS)]):
+        sums, inertia = ClusterSums(grid, n_clusters) if self._sums is None else self._sums, 0.0
+        cuts = [slice(at, at + PIECE_ROWS) for at in range(0, len(self.frames), PIECE_ROWS)]
+        for part, distances in _ahead(threads, relabel, iter(cuts), 2 * workers):
             sums.merge(part)
+            inertia += distances
         self.labels, self._sums = labels, sums
-        return sums
+        return sums, inertia
 
 
 @dataclass(frozen=True)
@@ -269,8 +288,15 @@ def _sample(
     """Gather a sample of frames, and their weights."""
     if fraction >= 1 and isinstance(source, ArraySource):
         return source.frames, weights
-    frames = np.concatenate(list(sampled(source, seed, fraction)))
+    parts = list(sampled(source, seed, fraction))
+    if not parts:
+        raise _not_anew(count, 0)
+    frames = np.concatenate(parts)
     return frames, None if weights is None else weights[drawn(seed, 0, count, fraction)]
+
+
+def _not_anew(before: int, now: int) -> InputError:
+    return InputError(f"a stream gave {before} frames at first, and {now} when gone through again: blocks() has to start anew")
 
 
 def _ahead(threads: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterator[Any], window: int) -> Iterator[Any]:

@@ -53,57 +53,58 @@ def fit_minibatch(
     count = len(source)
     batch_size = min(settings.batch_size, count)
     centroids = given.copy() if given is not None else _best_start(source, weights, settings, generator)
-    gathered = np.zeros(len(centroids))
+    batches = MiniBatches(np.zeros(len(centroids)), settings.reassignment_ratio, generator)
     stop = _Stopping(settings, count, batch_size, _variance(source) if settings.tol > 0 else 0.0)
-    seen = 0
     for step in range(max(1, settings.max_iter * count // batch_size)):
         rows = generator.integers(0, count, batch_size)
         each = _weights_of(rows, weights)
-        seen += batch_size
-        reassign = seen >= 10 * len(centroids) or not gathered.all()
-        if reassign:
-            seen = 0
         before = centroids.copy()
-        ratio = settings.reassignment_ratio if reassign else 0.0
-        inertia = update(source.take(rows), each, centroids, gathered, ratio, generator)
+        inertia = batches.update(source.take(rows), each, centroids)
         if stop.now(step, inertia / each.sum(), float(((centroids - before).astype(np.float64) ** 2).sum())):
             break
-    return MiniBatchFit(centroids, gathered, step + 1)
+    return MiniBatchFit(centroids, batches.gathered, step + 1)
 
 
-def update(
-    frames: Array,
-    each: NDArray[np.float64],
-    centroids: Array,
-    gathered: NDArray[np.float64],
-    reassignment_ratio: float = 0.0,
-    generator: np.random.Generator | None = None,
-) -> float:
-    """Move centroids, in place, towards the frames nearest to them, and return the batch's inertia before.
+class MiniBatches:
+    """Moves centroids batch by batch, and now and then lets weak clusters start anew.
 
     Args:
-        frames: a batch, shape (frames, dim).
-        each: weights of the frames.
-        centroids: shape (clusters, dim), changed.
-        gathered: weight of all frames each cluster has had, changed.
+        gathered: weight of all frames each cluster has had, shape (clusters,); changed.
         reassignment_ratio: clusters with less than this part of the largest weight start anew.
         generator: of random numbers, for that.
     """
-    nearest = NearestCentroid(centroids)
-    labels = nearest(frames)
-    inertia = float((nearest.squared_distances(frames, labels) * each).sum())
-    order = np.argsort(labels, kind="stable")
-    present, firsts = np.unique(labels[order], return_index=True)
-    sums = np.add.reduceat((frames * each[:, None])[order].astype(np.float64), firsts, axis=0)
-    added = np.add.reduceat(each[order], firsts)
-    new = gathered[present] + added
-    moved = new > 0
-    at = present[moved]
-    centroids[at] = (centroids[at] * gathered[at, None] + sums[moved]) / new[moved, None]
-    gathered[present] = new
-    if reassignment_ratio > 0 and generator is not None:
-        _reassign(frames, centroids, gathered, reassignment_ratio, generator)
-    return inertia
+
+    def __init__(self, gathered: NDArray[np.float64], reassignment_ratio: float, generator: np.random.Generator) -> None:
+        self.gathered = gathered
+        self._ratio, self._generator = reassignment_ratio, generator
+        self._seen = 0
+
+    def update(self, frames: Array, each: NDArray[np.float64], centroids: Array) -> float:
+        """Move centroids, in place, towards the frames nearest to them, and return the batch's inertia before.
+
+        Args:
+            frames: a batch, shape (frames, dim).
+            each: weights of the frames.
+            centroids: shape (clusters, dim), changed.
+        """
+        self._seen += len(frames)
+        reassign = self._seen >= 10 * len(centroids) or not self.gathered.all()
+        nearest = NearestCentroid(centroids)
+        labels = nearest(frames)
+        inertia = float((nearest.squared_distances(frames, labels) * each).sum())
+        order = np.argsort(labels, kind="stable")
+        present, firsts = np.unique(labels[order], return_index=True)
+        sums = np.add.reduceat((frames * each[:, None])[order].astype(np.float64), firsts, axis=0)
+        new = self.gathered[present] + np.add.reduceat(each[order], firsts)
+        moved = new > 0
+        at = present[moved]
+        centroids[at] = (centroids[at] * self.gathered[at, None] + sums[moved]) / new[moved, None]
+        self.gathered[present] = new
+        if reassign:
+            self._seen = 0
+            if self._ratio > 0:
+                _reassign(frames, centroids, self.gathered, self._ratio, self._generator)
+        return inertia
 
 
 def _reassign(

@@ -77,8 +77,7 @@ def _plus_plus(
 
     Of several drawn at each step, the one that lowers the sum of distances most is kept, as scikit-learn does.
     """
-    centred = frames - frames.mean(axis=0)
-    norms = np.einsum("ij,ij->i", centred, centred)
+    centred, norms = _centred(frames)
     chosen = np.empty(n_clusters, dtype=np.intp)
     chosen[0] = generator.choice(len(frames), p=weights / weights.sum())
     nearest = _distances(centred, norms, chosen[:1])[0]
@@ -97,8 +96,7 @@ def _parallel(frames: Array, weights: NDArray[np.float64], n_clusters: int, gene
 
     This is k-means|| (Bahmani et al., 2012) with oversampling 1/2 and further rounds until there are enough candidates.
     """
-    centred = frames - frames.mean(axis=0)
-    norms = np.einsum("ij,ij->i", centred, centred)
+    centred, norms = _centred(frames)
     candidates = generator.choice(len(frames), 1, p=weights / weights.sum())
     nearest = _distances(centred, norms, candidates)[0]
     owner = np.zeros(len(frames), dtype=np.intp)
@@ -117,6 +115,16 @@ def _parallel(frames: Array, weights: NDArray[np.float64], n_clusters: int, gene
             candidates = np.concatenate([candidates, new])
     stands_for = np.bincount(owner, weights, len(candidates)).astype(np.float64)
     return candidates[_plus_plus(frames[candidates], stands_for, n_clusters, generator, trials=1)]
+
+
+def _centred(frames: Array) -> tuple[Array, Array]:
+    """Return frames around their mean, by a power of two at which squares neither overflow nor vanish, and squared norms."""
+    mean = frames.mean(axis=0, dtype=np.float64)
+    largest = max(float((frames.max(axis=0) - mean).max()), float((mean - frames.min(axis=0)).max()))
+    scale = np.ldexp(1.0, int(np.clip(-np.frexp(largest)[1], -120, 120)))
+    centred = frames * frames.dtype.type(scale)
+    centred -= (mean * scale).astype(frames.dtype)
+    return centred, np.einsum("ij,ij->i", centred, centred)
 
 
 def _take_over(centred: Array, norms: Array, new: NDArray[np.intp], first: int, nearest: Array, owner: NDArray[np.intp]) -> None:

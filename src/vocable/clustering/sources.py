@@ -6,16 +6,18 @@ are nested, follow from the numbers alone, and don't depend on how frames are cu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vocable.clustering.assignment import Array
 from vocable.errors import InputError
 
 _BLOCK_ROWS = 1 << 14
+_LARGEST = 1e150  # squares of larger values overflow
 
 
 @runtime_checkable
@@ -55,6 +57,34 @@ class ArraySource:
         return (self.frames[first : first + _BLOCK_ROWS] for first in range(0, len(self.frames), _BLOCK_ROWS))
 
 
+class _Converted:
+    """A source whose blocks are brought to one type."""
+
+    def __init__(self, source: FrameSource, dtype: np.dtype[Any]) -> None:
+        self._source, self._dtype = source, dtype
+
+    def blocks(self) -> Iterator[Array]:
+        return (np.asarray(block, dtype=self._dtype) for block in self._source.blocks())
+
+
+def pieces(blocks: Iterable[Array], rows: int) -> Iterator[Array]:
+    """Cut and join blocks to pieces of `rows` frames each, of which the last may have fewer."""
+    waiting: list[Array] = []
+    held = 0
+    for block in blocks:
+        first = 0
+        while len(block) - first >= rows - held:
+            last = first + rows - held
+            waiting.append(block[first:last])
+            yield waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+            waiting, held, first = [], 0, last
+        if first < len(block):
+            waiting.append(block[first:])
+            held += len(block) - first
+    if waiting:
+        yield waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+
+
 def drawn(seed: int, first: int, count: int, fraction: float) -> NDArray[np.bool_]:
     """Return which of the frames numbered first … first + count - 1 belong to a sample of `fraction`."""
     if fraction >= 1:
@@ -72,32 +102,98 @@ def sampled(source: FrameSource, seed: int, fraction: float) -> Iterator[Array]:
         yield block if chosen.all() else block[chosen]
 
 
-def survey(source: FrameSource, memory: int) -> tuple[int, FrameSource]:
-    """Go through a source once: check it, count its frames, and bring it into memory if `memory` bytes hold it.
+@dataclass(frozen=True)
+class Surveyed:
+    """A source that was gone through once."""
+
+    source: FrameSource
+    count: int
+    largest: NDArray[np.float64]
+    """Absolute value in each column, shape (dim,)."""
+    dtype: np.dtype[Any]
+
+    @property
+    def dim(self) -> int:
+        """Values in a frame."""
+        return len(self.largest)
+
+
+def survey(source: FrameSource, memory: int) -> Surveyed:
+    """Go through a source once: check it, measure it, and bring it into memory if `memory` bytes hold it.
+
+    Blocks that are neither float32 nor float64 are converted, as arrays are.
 
     Raises:
-        InputError: no frames, frames of differing dimension, or values that aren't finite.
+        InputError: no frames, frames of differing dimension, or values that aren't finite, or so large that squares overflow.
     """
-    if isinstance(source, ArraySource):
-        check_finite(source.frames)
-        return len(source.frames), source
-    kept: list[Array] | None = []
-    count, size, dim = 0, 0, None
-    for block in source.blocks():
-        if block.ndim != 2 or (dim is not None and block.shape[1] != dim):
-            raise InputError(f"a block of frames has shape {block.shape}, others have {dim} values a frame")
-        check_finite(block)
-        dim = block.shape[1]
-        count += len(block)
+    extent = _Extent()
+    kept: list[Array] | None = None if isinstance(source, ArraySource) else []
+    size = 0
+    for given in source.blocks():
+        block = as_frames(given)
+        extent.add(block)
         size += block.nbytes
+        if kept is not None and size > memory:
+            kept = None
         if kept is not None:
-            if size <= memory:
-                kept.append(block)
-            else:
-                kept = None
-    if not count:
-        raise InputError("there are no frames to cluster")
-    return count, source if kept is None else ArraySource(np.concatenate(kept))
+            kept.append(block)
+    extent.check()
+    if kept is not None:
+        source = ArraySource(np.concatenate(kept))
+    elif not isinstance(source, RowSource):
+        source = _Converted(source, extent.dtype)
+    return Surveyed(source, extent.count, extent.largest, extent.dtype)
+
+
+class _Extent:
+    """Number, type and size of the frames of a source."""
+
+    dtype: np.dtype[Any]
+    largest: NDArray[np.float64]
+
+    def __init__(self) -> None:
+        self.count, self._blocks = 0, 0
+
+    def add(self, block: Array) -> None:
+        """Take a block in.
+
+        Raises:
+            InputError: it is of another shape or type than those before.
+        """
+        self._blocks += 1
+        if block.ndim != 2:
+            raise InputError(f"a block of frames has shape {block.shape}, not (frames, values)")
+        if self._blocks == 1:
+            self.dtype = block.dtype
+            self.largest = np.zeros(block.shape[1])
+        if block.shape[1] != len(self.largest):
+            raise InputError(f"a block of frames has shape {block.shape}, others have {len(self.largest)} values a frame")
+        if block.dtype != self.dtype:
+            raise InputError(f"some blocks of frames are {self.dtype}, others {block.dtype}: give all in one type")
+        self.count += len(block)
+        if len(block):
+            self.largest = np.maximum(self.largest, np.maximum(block.max(axis=0), -block.min(axis=0)))
+
+    def check(self) -> None:
+        """Refuse what can't be clustered.
+
+        Raises:
+            InputError: no frames, values that aren't finite, or too large.
+        """
+        if not self.count:
+            raise InputError("there are no frames to cluster")
+        if not np.isfinite(self.largest).all():
+            raise InputError("Input X contains NaN or infinity: leave such frames out")
+        if self.largest.max(initial=0) > _LARGEST:
+            raise InputError(f"Input X contains values beyond {_LARGEST:g}, whose squares overflow: scale the frames down")
+
+
+def as_frames(values: ArrayLike) -> Array:
+    """Return values as float32 if they are that, and as float64 otherwise."""
+    array = np.asarray(values)
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
 def check_finite(frames: Array) -> None:
