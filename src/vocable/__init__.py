@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from vocable.clustering import Codebook as Codebook
     from vocable.clustering import KMeans as KMeans
     from vocable.clustering import read_codebook as read_codebook
+    from vocable.errors import DiskFullError as DiskFullError
+    from vocable.errors import InputError as InputError
+    from vocable.errors import MismatchError as MismatchError
+    from vocable.errors import UnsafeFileError as UnsafeFileError
+    from vocable.errors import VocableError as VocableError
+    from vocable.errors import WorkerError as WorkerError
+    from vocable.features import FrameAppender as FrameAppender
     from vocable.features import LogMel as LogMel
     from vocable.features import Mfcc as Mfcc
     from vocable.features import StoredFrames as StoredFrames
@@ -26,14 +33,21 @@ if TYPE_CHECKING:
 _HOMES = {
     "Alignments": "vocable.timelines",
     "Codebook": "vocable.clustering",
+    "DiskFullError": "vocable.errors",
     "FeatureSpec": "vocable.artefacts.feature_spec",
+    "FrameAppender": "vocable.features",
+    "InputError": "vocable.errors",
     "KMeans": "vocable.clustering",
     "LogMel": "vocable.features",
     "Manifest": "vocable.audio",
     "Mfcc": "vocable.features",
+    "MismatchError": "vocable.errors",
     "StoredFrames": "vocable.features",
     "Timeline": "vocable.timelines",
     "Units": "vocable.units",
+    "UnsafeFileError": "vocable.errors",
+    "VocableError": "vocable.errors",
+    "WorkerError": "vocable.errors",
     "read_codebook": "vocable.clustering",
     "read_manifest": "vocable.audio",
     "read_units": "vocable.units",

@@ -5,6 +5,9 @@ Every message is one sentence that names the file (and line) and says what to do
 
 from __future__ import annotations
 
+import errno
+import os
+
 
 class VocableError(Exception):
     """A mistake that its message tells how to mend."""
@@ -28,3 +31,27 @@ class DiskFullError(VocableError):
 
 class WorkerError(VocableError):
     """A worker process failed in a way that is not the input's fault."""
+
+
+_REMEDIES = {
+    errno.EACCES: "change its permissions, or give another path",
+    errno.EPERM: "change its permissions, or give another path",
+    errno.EROFS: "give a path that can be written to",
+    errno.EISDIR: "it is a folder; give the path of a file",
+    errno.ENOTDIR: "a file stands where a folder should be; give another path",
+    errno.EEXIST: "a file stands where a folder should be; give another path",
+    errno.ENOENT: "it isn't there; give the path of one that is",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EMFILE: "raise the limit on open files (ulimit -n), or use fewer --workers",
+    errno.ENOSPC: "free some and run the same command again; what was finished is kept",
+}
+
+
+def sentence_of(error: OSError | MemoryError) -> str:
+    """Return what the operating system refused as one sentence with a remedy."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: use fewer --workers, or a smaller --fraction"
+    what = error.filename if error.filename2 is None else error.filename2
+    name = os.fsdecode(what) if isinstance(what, (str, bytes)) else "a file or device"
+    reason = (error.strerror or str(error)).lower()
+    return f"{name}: {reason}: {_REMEDIES.get(error.errno or 0, 'look at it, and run the same command again')}"

@@ -19,6 +19,10 @@ class Block:
     index: int
     size: float = 1.0
 
+    @property
+    def content(self) -> str:
+        return str(self.index)
+
 
 @dataclass(frozen=True)
 class Square:
@@ -68,6 +72,34 @@ class Kills:
 class Dies:
     def open(self, device: str) -> Callable[[int], int]:
         os._exit(7)
+
+
+@dataclass(frozen=True)
+class DiesOpening:
+    """Kills its worker while it opens the job, the first time."""
+
+    folder: str
+
+    def open(self, device: str) -> Callable[[int], int]:
+        mark = Path(self.folder) / "opened"
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return lambda number: number
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Meets what the operating system refuses."""
+
+    def open(self, device: str) -> Callable[[int], int]:
+        def run(number: int) -> int:
+            if number == 1:
+                raise MemoryError
+            Path("/nowhere/at all").read_bytes()
+            return number
+
+        return run
 
 
 @dataclass(frozen=True)

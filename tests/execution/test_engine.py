@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from execution.jobs import Dies, Fails, Kills, Slow, Square
-from vocable.errors import InputError, WorkerError
+from execution.jobs import Dies, DiesOpening, Fails, Kills, Refused, Slow, Square
+from vocable.errors import InputError, VocableError, WorkerError
 from vocable.execution import Engine, Work, run_shards
 from vocable.execution.engine import check_device
 
@@ -69,6 +69,28 @@ def test_a_shard_that_kills_its_worker_twice_is_set_aside_and_named(how: int, na
     assert outcomes[2].failure == f"it ended its worker process 2 times ({name})"
 
 
+def test_a_worker_that_is_killed_while_it_begins_is_replaced(tmp_path: Path) -> None:
+    assert [item.result for item in run_shards(DiesOpening(str(tmp_path)), range(20), Work(workers=2))] == list(range(20))
+
+
+def test_what_the_system_refuses_a_worker_is_a_sentence() -> None:
+    with pytest.raises(VocableError, match=r"^/nowhere/at all: no such file or directory: it isn't there"):
+        list(run_shards(Refused(), [2, 2], Work(workers=2)))
+    with pytest.raises(VocableError, match="not enough memory: use fewer --workers"):
+        list(run_shards(Refused(), [1, 1], Work(workers=2)))
+
+
+def test_an_abandoned_map_leaves_the_next_one_its_own_results() -> None:
+    """What a map that nobody reads any more still had under way must not be taken for the next one's."""
+    with Engine(Work(workers=2)) as engine:
+        for offset in range(5):
+            outcomes = engine.run_shards(Square(offset), range(50))
+            assert next(outcomes).result[0] == offset
+            outcomes.close()
+        last = [outcome.result[0] for outcome in engine.run_shards(Square(1000), range(50))]
+    assert last == [number * number + 1000 for number in range(50)]
+
+
 def test_workers_that_cannot_begin_are_no_endless_loop() -> None:
     with pytest.raises(WorkerError, match="ended before it began .exit status 7"):
         list(run_shards(Dies(), range(3), Work(workers=2)))
@@ -98,7 +120,12 @@ def test_shards_are_drawn_only_a_bounded_number_ahead() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"workers": 0}, "--workers 0"), ({"nshard": 2, "rank": 2}, "ranks run from 0 to 1"), ({"engine": "ray"}, "--engine ray")],
+    [
+        ({"workers": 0}, "--workers 0"),
+        ({"nshard": 2, "rank": 2}, "ranks run from 0 to 1"),
+        ({"nshard": 0}, "--nshard 0: at least 1 is needed"),
+        ({"engine": "ray"}, "--engine ray"),
+    ],
 )
 def test_impossible_work_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -68,8 +68,15 @@ def test_frames_of_another_dimension_are_refused(tmp_path: Path) -> None:
     npy = filled(tmp_path)
     with pytest.raises(MismatchError, match="5 values a frame"):
         FrameAppender(npy, 5).append(np.zeros((2, 6), np.float32))
-    with pytest.raises(MismatchError, match="make it again"):
+    with pytest.raises(MismatchError, match="holds 5 values a frame, not 6"):
         FrameAppender(npy, 6)
+
+
+def test_a_header_that_cannot_grow_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2, 5), np.float32))
+    length_file(tmp_path / "x.npy").write_text("2\n")
+    with pytest.raises(MismatchError, match="a header that can't grow"):
+        FrameAppender(tmp_path / "x.npy", 5)
 
 
 def test_headers_are_numpys(tmp_path: Path) -> None:
@@ -113,8 +120,8 @@ def test_a_store_with_an_object_array_is_refused(tmp_path: Path) -> None:
 
 def test_rows_may_be_written_in_any_order_and_twice(tmp_path: Path) -> None:
     npy, whole = tmp_path / "a.npy", np.concatenate(UTTERANCES)
+    make_room(npy, len(whole), 5)
     for _ in range(2):
-        make_room(npy, len(whole), 5)
         for first in (6, 0, 3, 9, 3):
             with npy.open("r+b") as file:
                 write_rows(file, first, whole[first : first + 3])

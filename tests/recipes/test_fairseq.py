@@ -229,7 +229,7 @@ def test_merged_labels_equal_those_of_prepare_whatever_the_shards(corpus: Path, 
     if nshard > 1:
         (tmp_path / "lab" / f"train_1_{nshard}.km").unlink()
         error = cli("fairseq", "merge", tmp_path / "lab", "train", nshard, fails=True)
-        assert f"train_1_{nshard}.km doesn't exist: label shard 1 of {nshard} first; nothing was merged" in error
+        assert f"train_1_{nshard}.km doesn't exist: label shard 1 of {nshard} first; nothing was written" in error
 
 
 def test_a_codebook_of_other_frames_is_refused(feats: Path, corpus: Path, tmp_path: Path, cli: Cli) -> None:
@@ -288,3 +288,12 @@ def test_preprocess_writes_units_in_order(tmp_path: Path, cli: Cli) -> None:
     assert (tmp_path / "d" / "dict.km.txt").read_text() == "0 1\n1 1\n2 1\n3 1\n"
     (tmp_path / "empty.km").write_text("\n\n")
     assert "holds no units" in cli("fairseq", "preprocess", "--trainpref", tmp_path / "empty", "--destdir", tmp_path, fails=True)
+    (tmp_path / "valid.km").write_text("6\n")
+    (tmp_path / "test1.km").write_text("2\n")
+    splits = ["--validpref", tmp_path / "valid", "--testpref", f"{tmp_path / 'test1'},{tmp_path / 'train'}"]
+    assert "7 units in order" in cli("fairseq", "preprocess", "--trainpref", tmp_path / "train", "--destdir", tmp_path, *splits)
+
+
+def test_mistakes_name_the_originals_arguments(feats: Path, tmp_path: Path, cli: Cli) -> None:
+    assert "N_CLUSTERS 0" in cli("fairseq", "learn_kmeans", feats, "train", 2, tmp_path / "km", 0, fails=True)
+    assert "shards hold nothing" in cli("fairseq", "merge", tmp_path, "train", 0, fails=True)

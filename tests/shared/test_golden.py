@@ -77,8 +77,8 @@ def test_frames_and_labels_are_bit_equal_alone_in_batches_and_at_any_workers_and
     for size in (7, 64):
         batches = [frames for at in range(0, len(waveforms), size) for frames in extractor(waveforms[at : at + size])]
         assert all(np.array_equal(one, other) for one, other in zip(alone, batches, strict=True))
-    assert run(["kmeans", str(train), "--out", str(tmp_path / "km"), "--clusters", "100", "--fraction", "0.2"]) == 0
-    book = read_codebook(tmp_path / "km")
+    assert run(["kmeans", str(train), "--out", str(tmp_path / "km.safetensors"), "--clusters", "100", "--fraction", "0.2"]) == 0
+    book = read_codebook(tmp_path / "km.safetensors")
     labels = [book.assign(frames) for frames in alone]
     for size in (7, 64):
         for at in range(0, len(alone), size):
@@ -86,13 +86,36 @@ def test_frames_and_labels_are_bit_equal_alone_in_batches_and_at_any_workers_and
             assert np.array_equal(together, np.concatenate(labels[at : at + size]))
     written = []
     for options in (["--workers", "1"], ["--workers", "2"]):
-        assert run(["units", str(train), "--codebook", str(tmp_path / "km"), "--out", str(tmp_path / options[1]), *options]) == 0
+        assert (
+            run(
+                [
+                    "units",
+                    str(train),
+                    "--codebook",
+                    str(tmp_path / "km.safetensors"),
+                    "--out",
+                    str(tmp_path / options[1]),
+                    *options,
+                ]
+            )
+            == 0
+        )
         written.append((tmp_path / options[1] / "units.km").read_bytes())
     for nshard in (3, 7):
         for rank in range(nshard):
             shards = ["--nshard", str(nshard), "--rank", str(rank), "--workers", "1"]
             assert (
-                run(["units", str(train), "--codebook", str(tmp_path / "km"), "--out", str(tmp_path / f"s{nshard}"), *shards])
+                run(
+                    [
+                        "units",
+                        str(train),
+                        "--codebook",
+                        str(tmp_path / "km.safetensors"),
+                        "--out",
+                        str(tmp_path / f"s{nshard}"),
+                        *shards,
+                    ]
+                )
                 == 0
             )
         written.append((tmp_path / f"s{nshard}" / "units.km").read_bytes())

@@ -91,7 +91,10 @@ class FeatureSpec:
     def differences(self, other: FeatureSpec) -> list[str]:
         """Return one phrase for each part of the identity that differs, such as "layer 9 against 6"."""
         mine, theirs = self.identity(), other.identity()
-        return [f"{name} {mine[name]!r} against {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+        mine |= mine.pop("parameters")
+        theirs |= theirs.pop("parameters")
+        names = [*mine, *(name for name in theirs if name not in mine)]
+        return [f"{name} {mine.get(name)!r} against {theirs.get(name)!r}" for name in names if mine.get(name) != theirs.get(name)]
 
     def require_equal(self, other: FeatureSpec, mine: str, theirs: str) -> None:
         """Refuse frames of another identity.

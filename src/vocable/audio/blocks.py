@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
+from vocable.artefacts.headers import digest_of
 from vocable.audio.manifest import Manifest, Utterance
 from vocable.errors import InputError
 
@@ -18,6 +20,7 @@ class Block:
 
     index: int
     first: int
+    root: str
     utterances: tuple[Utterance, ...]
     sample_rate: int
 
@@ -25,6 +28,15 @@ class Block:
     def size(self) -> float:
         """Seconds of audio."""
         return sum(max(item.samples, 0) for item in self.utterances) / self.sample_rate
+
+    @property
+    def content(self) -> str:
+        """Digest of what is worked on, wherever in a manifest it stands: rows, whole paths, and the state of the files."""
+        return digest_of([self.sample_rate, os.path.abspath(self.root), [astuple(item) for item in self.utterances]])
+
+    def where(self, utterance: Utterance) -> str:
+        """Return the whole path of a row's audio."""
+        return os.path.join(self.root, utterance.path)
 
 
 def blocks_of(manifest: Manifest, seconds: float = BLOCK_SECONDS) -> Iterator[Block]:
@@ -34,7 +46,7 @@ def blocks_of(manifest: Manifest, seconds: float = BLOCK_SECONDS) -> Iterator[Bl
     for row, samples in enumerate(manifest.samples.tolist()):
         filled += max(samples, 0)
         if filled >= limit or row == len(manifest) - 1:
-            yield Block(index, first, tuple(manifest[at] for at in range(first, row + 1)), manifest.sample_rate)
+            yield Block(index, first, manifest.root, tuple(manifest[at] for at in range(first, row + 1)), manifest.sample_rate)
             index, first, filled = index + 1, row + 1, 0
 
 
@@ -42,8 +54,10 @@ def shard_bounds(total: int, nshard: int, rank: int) -> tuple[int, int]:
     """Return the first and one past the last of a shard's items: round(total/nshard*rank), half to even, as fairseq cuts.
 
     Raises:
-        InputError: the rank isn't one of 0 … nshard-1.
+        InputError: there are no shards, or the rank isn't one of 0 … nshard-1.
     """
-    if nshard < 1 or not 0 <= rank < nshard:
-        raise InputError(f"shard {rank} of {nshard} doesn't exist: ranks run from 0 to nshard - 1")
+    if nshard < 1:
+        raise InputError(f"{nshard} shards hold nothing: give 1 or more")
+    if not 0 <= rank < nshard:
+        raise InputError(f"shard {rank} of {nshard} doesn't exist: ranks run from 0 to {nshard - 1}")
     return round(total / nshard * rank), round(total / nshard * (rank + 1))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +15,7 @@ import soxr
 from numpy.typing import NDArray
 
 from vocable.audio.faults import AudioFault
+from vocable.audio.mp3 import decode_mp3
 
 Waveform = NDArray[np.float32]
 
@@ -20,10 +23,9 @@ LIBSNDFILE_EXTENSIONS = frozenset("wav flac ogg oga opus mp3 aif aiff aifc au sp
 MEDIA_EXTENSIONS = frozenset("m4a mp4 aac webm mka mkv wma mov amr".split())  # noqa: SIM905
 """Read through PyAV, from the `media` extra."""
 
-# Their headers only estimate the number of samples, or may (no Xing or LAME header).
-_ESTIMATING_EXTENSIONS = frozenset({"mp3"}) | MEDIA_EXTENSIONS
 _ZIP_SLICE = re.compile(r"(?P<archive>.+\.zip):(?P<offset>\d+):(?P<length>\d+)", re.DOTALL)
-_PIECE = 1 << 20
+_PIECE = 1 << 20  # samples: a header that lies about the length must not decide how much memory is taken
+_PLAUSIBLE_SAMPLES_PER_BYTE = 5000  # FLAC packs 65535 equal samples into 15 bytes; no format does better
 
 
 def resampled_length(samples: int, from_rate: int, to_rate: int) -> int:
@@ -31,7 +33,7 @@ def resampled_length(samples: int, from_rate: int, to_rate: int) -> int:
     return (2 * samples * to_rate + from_rate) // (2 * from_rate)
 
 
-def read_waveform(path: str, sample_rate: int, channel: int | None = None) -> Waveform:
+def read_waveform(path: str | Path, sample_rate: int = 16000, channel: int | None = None) -> Waveform:
     """Decode a file, or the part of a zip archive named `archive.zip:offset:length`.
 
     Channels are averaged, or one is taken (`channel`, from 1). Another sample rate is converted with soxr.
@@ -42,17 +44,24 @@ def read_waveform(path: str, sample_rate: int, channel: int | None = None) -> Wa
     Raises:
         AudioFault: unreadable, empty, vanished, silent, or not finite.
     """
-    samples, rate = _decode(path)
-    if channel is not None:
-        if not 1 <= channel <= samples.shape[1]:
-            raise AudioFault("unreadable", f"channel {channel} asked for, {samples.shape[1]} there")
-        mono = samples[:, channel - 1]
-    else:
-        mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
-    _check_content(mono)
-    if rate != sample_rate:
-        mono = resample(mono, rate, sample_rate)
-    return np.ascontiguousarray(mono)
+    path = os.fspath(path)
+    try:
+        samples, rate = _decode(path)
+        if channel is not None:
+            if not 1 <= channel <= samples.shape[1]:
+                raise AudioFault("unreadable", f"channel {channel} asked for, {samples.shape[1]} there")
+            mono = samples[:, channel - 1]
+        else:
+            mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+        _check_content(mono)
+        if rate != sample_rate:
+            mono = resample(mono, rate, sample_rate)
+        return np.ascontiguousarray(mono)
+    except AudioFault as fault:
+        fault.path = path
+        raise
+    except MemoryError as error:
+        raise AudioFault("unreadable", "it takes more memory than there is: cut it into shorter files") from error
 
 
 def count_samples(path: str) -> tuple[int, int]:
@@ -61,23 +70,15 @@ def count_samples(path: str) -> tuple[int, int]:
     Raises:
         AudioFault: unreadable, empty or vanished.
     """
-    extension = extension_of(path)
-    if extension in MEDIA_EXTENSIONS:
-        samples, rate = _decode(path)
-        return len(samples), rate
-    try:
-        with _opened(path) as source, soundfile.SoundFile(source) as file:
-            if extension not in _ESTIMATING_EXTENSIONS and 0 < file.frames < 1 << 47:
-                return file.frames, file.samplerate
-            total = 0
-            while got := len(file.read(_PIECE, dtype="float32")):
-                total += got
-            rate = file.samplerate
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise _unreadable(path, error) from error
-    if total == 0:
-        raise AudioFault("empty", "the file holds no samples")
-    return total, rate
+    if extension_of(path) not in MEDIA_EXTENSIONS and not _is_mp3(path):
+        with _opened(path) as source:
+            size = source.seek(0, os.SEEK_END)
+            source.seek(0)
+            with _sound(path, source) as file:
+                if 0 < file.frames <= _PLAUSIBLE_SAMPLES_PER_BYTE * size:
+                    return file.frames, file.samplerate
+    samples, rate = _decode(path)  # the header only estimates, or says nothing, or nonsense
+    return len(samples), rate
 
 
 def extension_of(path: str) -> str:
@@ -85,19 +86,76 @@ def extension_of(path: str) -> str:
     return Path(path).suffix[1:].lower()
 
 
+def resample(mono: Waveform, from_rate: int, to_rate: int) -> Waveform:
+    """Return a waveform at another rate, `resampled_length` samples long."""
+    wanted = resampled_length(len(mono), from_rate, to_rate)
+    out = soxr.resample(mono, from_rate, to_rate, quality="HQ")[:wanted]
+    return np.pad(out, (0, wanted - len(out)))
+
+
+class _Sound(soundfile.SoundFile):  # type: ignore[misc]
+    """A file that is only read forwards: seeking after each piece fails in files whose header doesn't say how long they are."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _sound(path: str, source: BinaryIO) -> _Sound:
+    try:
+        return _Sound(source)
+    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
 def _decode(path: str) -> tuple[NDArray[np.float32], int]:
     """Return samples of shape (samples, channels) and their rate."""
     if extension_of(path) in MEDIA_EXTENSIONS:
-        return _decode_media(path)
-    try:
-        with _opened(path) as source, soundfile.SoundFile(source) as file:
-            samples = file.read(dtype="float32", always_2d=True)
-            rate = file.samplerate
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise _unreadable(path, error) from error
+        samples, rate = _decode_media(path)
+    elif _is_mp3(path):
+        with _opened(path) as source:
+            try:
+                samples, rate = decode_mp3(source.read())
+            except (soundfile.SoundFileError, RuntimeError) as error:
+                raise _unreadable(path, error) from error
+    else:
+        samples, rate = _decode_sound(path)
     if not len(samples):
         raise AudioFault("empty", "the file holds no samples")
     return samples, rate
+
+
+def _decode_sound(path: str) -> tuple[NDArray[np.float32], int]:
+    with _opened(path) as source, _sound(path, source) as file:
+        promised = file.frames if 0 < file.frames < 1 << 62 else None
+        size = min(_PIECE, promised or _PIECE)
+        pieces: list[NDArray[np.float32]] = []
+        try:
+            while len(piece := file.read(size, dtype="float32", always_2d=True)):
+                pieces.append(piece)
+        except (soundfile.SoundFileError, RuntimeError) as error:
+            raise _unreadable(path, error) from error
+        samples = pieces[0] if len(pieces) == 1 else np.concatenate([*pieces, np.empty((0, file.channels), dtype=np.float32)])
+        if promised is not None and len(samples) != promised:
+            raise AudioFault("unreadable", f"the file is cut short: its header says {promised} samples, {len(samples)} are there")
+        return samples, file.samplerate
+
+
+def file_state(path: str) -> str:
+    """Return size and times of a file (or of the archive a slice lies in), or "" if it isn't there.
+
+    The last part, the time of the last change to the file's record, tells replaced and newly readable files too, but also
+    changes with permissions and links.
+    """
+    slice_ = _ZIP_SLICE.fullmatch(path)
+    try:
+        status = os.stat(slice_["archive"] if slice_ else path)
+    except (OSError, ValueError):
+        return ""
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+
+
+def _is_mp3(path: str) -> bool:
+    return extension_of(path) == "mp3"
 
 
 def _opened(path: str) -> BinaryIO:
@@ -105,11 +163,15 @@ def _opened(path: str) -> BinaryIO:
     slice_ = _ZIP_SLICE.fullmatch(path)
     name = slice_["archive"] if slice_ else path
     try:
+        if not stat.S_ISREG(os.stat(name).st_mode):  # a pipe would wait for a writer for ever
+            raise AudioFault("unreadable", "it is not a regular file")
         file = open(name, "rb")  # noqa: SIM115 (the caller closes it)
     except FileNotFoundError as error:
-        raise AudioFault("vanished", "the file is not there") from error
-    except OSError as error:
-        raise AudioFault("unreadable", f"can't be opened ({(error.strerror or str(error)).lower()})") from error
+        broken = os.path.islink(name)
+        raise AudioFault("vanished", "it is a link to a file that is not there" if broken else "the file is not there") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise AudioFault("unreadable", f"can't be opened ({reason.lower()})") from error
     if slice_ is None:
         return file
     with file:
@@ -129,9 +191,8 @@ def _decode_media(path: str) -> tuple[NDArray[np.float32], int]:
     try:
         import av
     except ImportError as error:
-        raise AudioFault(
-            "unreadable", f".{extension_of(path)} files need the media extra: pip install 'vocable[media]'"
-        ) from error
+        reason = f".{extension_of(path)} files need the media extra: pip install 'vocable[media]'"
+        raise AudioFault("unreadable", reason) from error
     # Decoded from the start: seeking in such files is not exact to the sample.
     try:
         with _opened(path) as source, av.open(source, "r") as container:
@@ -144,7 +205,7 @@ def _decode_media(path: str) -> tuple[NDArray[np.float32], int]:
     except av.FFmpegError as error:
         raise AudioFault("unreadable", f"can't be decoded ({error.strerror})") from error
     if not pieces:
-        raise AudioFault("empty", "the file holds no samples")
+        return np.empty((0, 1), dtype=np.float32), rate
     samples = np.concatenate([piece if len(piece) == channels else piece.reshape(-1, channels).T for piece in pieces], axis=1)
     return np.ascontiguousarray(samples.T), rate
 
@@ -161,10 +222,3 @@ def _check_content(mono: Waveform) -> None:
         raise AudioFault("not finite", f"{int((~np.isfinite(mono)).sum())} samples are NaN or infinite")
     if not mono.any():
         raise AudioFault("silent", "every sample is zero")
-
-
-def resample(mono: Waveform, from_rate: int, to_rate: int) -> Waveform:
-    """Return a waveform at another rate, `resampled_length` samples long."""
-    wanted = resampled_length(len(mono), from_rate, to_rate)
-    out = soxr.resample(mono, from_rate, to_rate, quality="HQ")[:wanted]
-    return np.pad(out, (0, wanted - len(out)))

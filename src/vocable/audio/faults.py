@@ -15,7 +15,7 @@ from vocable.errors import InputError
 REASONS = {
     "unreadable": "can't be decoded",
     "empty": "no samples",
-    "short": "shorter than one frame",
+    "short": "shorter than one frame, or than asked for",
     "long": "over the length limit",
     "not finite": "NaN or infinite samples",
     "silent": "all samples zero",
@@ -29,14 +29,15 @@ REASONS = {
 
 
 class AudioFault(InputError):
-    """A file that can't serve as an utterance; `reason` is one of `REASONS`."""
+    """A file that can't serve as an utterance; `reason` is one of `REASONS`, `path` the file once it is known."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
+        self.path: str | None = None
 
     def __str__(self) -> str:
-        return self.detail
+        return self.detail if self.path is None else f"{printable(self.path)}: {self.detail}"
 
 
 @dataclass(frozen=True, order=True)
@@ -65,7 +66,8 @@ def write_skipped(path: Path, skipped: Iterable[Skipped]) -> None:
 
 def read_skipped(path: Path) -> list[Skipped]:
     """Read what `write_skipped` wrote."""
-    return [Skipped(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    # Names may hold characters that str.splitlines takes for line ends.
+    return [Skipped(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:
@@ -73,14 +75,21 @@ def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:
     return dict(Counter(item.reason for item in skipped).most_common())
 
 
-def require_none(skipped: list[Skipped], record: Path | None = None) -> None:
+def count_lost(skipped: Iterable[Skipped]) -> int:
+    """Return how many were left out for no fault of their own that is known: another run tries them again."""
+    return sum(item.reason == "worker died" for item in skipped)
+
+
+def require_none(
+    skipped: list[Skipped], record: Path | None = None, remedy: str = "mend or remove them, or leave --strict out"
+) -> None:
     """Raise when anything was left out: what `--strict` means.
 
     Raises:
-        InputError: names the first one and counts the rest.
+        InputError: names the first one, counts the rest, and says where all are named and what to do.
     """
     if skipped:
         first = min(skipped)
         rest = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
         where = f" (all in {record})" if record else ""
-        raise InputError(f"{first.path}: {first.reason}: {first.detail}{rest}{where}; mend or remove them, or leave --strict out")
+        raise InputError(f"{first.path}: {first.reason}: {first.detail}{rest}{where}: {remedy}")

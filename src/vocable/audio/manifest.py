@@ -19,12 +19,14 @@ class Utterance:
 
     id: str
     path: str
-    """Where the audio is: a file, or `archive.zip:offset:length`."""
+    """Where the audio is: a file, or `archive.zip:offset:length`; relative to a root, or absolute."""
     samples: int
     """Length at the manifest's sample rate; -1 while unknown."""
     speaker: str | None = None
     channel: int | None = None
     """Channel to take, from 1; None for the mean of all."""
+    state: str = ""
+    """Size and times of the file when it was last looked at: work that is kept is done anew when they change."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Manifest:
         sample_rate: Hz in which `samples` counts.
         speakers: a name for each utterance, or None if unknown.
         channels: a channel (from 1) or None for each utterance, or None if all are mixed.
+        states: of the files, as in `Utterance`; never written.
 
     Raises:
         InputError: an id stands twice.
@@ -51,6 +54,7 @@ class Manifest:
     sample_rate: int = 16000
     speakers: tuple[str | None, ...] | None = None
     channels: tuple[int | None, ...] | None = None
+    states: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):
@@ -70,27 +74,29 @@ class Manifest:
             sample_rate=sample_rate,
             speakers=tuple(row.speaker for row in rows) if any(row.speaker is not None for row in rows) else None,
             channels=tuple(row.channel for row in rows) if any(row.channel is not None for row in rows) else None,
+            states=tuple(row.state for row in rows) if any(row.state for row in rows) else None,
         )
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, row: int) -> Utterance:
-        """Return a row with its whole path."""
+        """Return a row, with its path as it stands."""
         return Utterance(
             self.ids[row],
-            os.path.join(self.root, self.paths[row]),
+            self.paths[row],
             int(self.samples[row]),
             self.speakers[row] if self.speakers else None,
             self.channels[row] if self.channels else None,
+            self.states[row] if self.states else "",
         )
 
     def __iter__(self) -> Iterator[Utterance]:
         return (self[row] for row in range(len(self)))
 
-    def rows(self) -> Iterator[Utterance]:
-        """Yield the rows with their paths as they stand, relative to the root."""
-        return (replace(item, path=path) for item, path in zip(self, self.paths, strict=True))
+    def where(self, utterance: Utterance) -> str:
+        """Return the whole path of a row's audio."""
+        return os.path.join(self.root, utterance.path)
 
     def select(self, rows: Sequence[int] | NDArray[np.intp]) -> Manifest:
         """Return the given rows, in the given order."""
@@ -102,6 +108,7 @@ class Manifest:
             samples=self.samples[at],
             speakers=tuple(self.speakers[row] for row in at) if self.speakers else None,
             channels=tuple(self.channels[row] for row in at) if self.channels else None,
+            states=tuple(self.states[row] for row in at) if self.states else None,
         )
 
     @property
@@ -111,11 +118,25 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over file names and lengths in order: the same wherever the folder lies and in whatever form it is written."""
+        """SHA-256 over the rows in order: names below the folder they share, channels and lengths.
+
+        So it is the same wherever that folder lies, and in whatever form the manifest is written.
+        """
+        wholes = [os.path.normpath(os.path.join(self.root, path)) for path in self.paths]
+        shared = _shared_folder(wholes)
         hasher = hashlib.sha256(f"{self.sample_rate}\n".encode())
-        for path, samples in zip(self.paths, self.samples.tolist(), strict=True):
-            hasher.update(f"{id_of(os.path.basename(path))}\t{samples}\n".encode())
+        for item, whole in zip(self, wholes, strict=True):
+            name = id_of(whole[len(shared) :].lstrip(os.sep))
+            hasher.update(f"{name}\t{item.samples}{f'#{item.channel}' if item.channel else ''}\n".encode())
         return hasher.hexdigest()
+
+
+def _shared_folder(paths: list[str]) -> str:
+    """Return the deepest folder that holds all files; none if they have none in common."""
+    folders = {os.path.dirname(path) for path in paths}
+    if len({os.path.isabs(folder) for folder in folders}) != 1:
+        return ""
+    return os.path.commonpath(folders)
 
 
 def id_of(path: str) -> str:

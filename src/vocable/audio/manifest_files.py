@@ -26,11 +26,25 @@ def is_manifest(path: Path) -> bool:
     return path.suffix.lower() in _READERS
 
 
-def read_manifest(path: Path, sample_rate: int = 16000) -> Manifest:
+def read_manifest(path: str | Path, sample_rate: int = 16000) -> Manifest:
     """Read a manifest of any form; its suffix says which.
 
     Lengths that the file gives at another rate are converted; where it gives none, `samples` is -1. A `.tsv` doesn't say
     its rate: its counts are taken to be at `sample_rate`.
+
+    Raises:
+        InputError: names the file, the line and what it should hold.
+    """
+    path = Path(path)
+    root, rows = read_rows(path, sample_rate)
+    try:
+        return Manifest.of(rows, root, sample_rate)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def read_rows(path: Path, sample_rate: int = 16000) -> tuple[str, list[Utterance]]:
+    """Return the root and the rows of a manifest as they stand, be there ids that stand twice.
 
     Raises:
         InputError: names the file, the line and what it should hold.
@@ -46,16 +60,35 @@ def read_manifest(path: Path, sample_rate: int = 16000) -> Manifest:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
+def write_manifest(path: str | Path, manifest: Manifest) -> None:
     """Write a manifest in the form its suffix names: `.tsv`, `.scp`, `.csv`, `.jsonl` or `.parquet`.
 
     Raises:
         InputError: the form can't carry what the manifest holds.
     """
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise InputError(f"{path}: a manifest's name ends in {', '.join(_WRITERS)}")
-    writer(path, manifest)
+    path = Path(path)
+    check_form(path)
+    _WRITERS[path.suffix.lower()](path, manifest)
+
+
+def check_form(path: Path) -> None:
+    """Refuse a name that says no form.
+
+    Raises:
+        InputError: lists the endings there are.
+    """
+    if path.suffix.lower() not in _WRITERS or path.is_dir():
+        raise InputError(f"{path}: a manifest is a file whose name ends in {', '.join(_WRITERS)}")
+
+
+def require_plain(path: str) -> None:
+    """Refuse a path that no line of a manifest can carry.
+
+    Raises:
+        InputError: it holds a tab or a line break.
+    """
+    if {"\t", "\n", "\r"} & set(path):
+        raise InputError(f"{path!r} holds a tab or a line break, which no manifest can carry: rename it")
 
 
 def tsv_lines(manifest: Manifest) -> Iterator[str]:
@@ -66,55 +99,61 @@ def tsv_lines(manifest: Manifest) -> Iterator[str]:
         yield f"{name}\t{samples}"
 
 
-def _read_tsv(path: Path, sample_rate: int) -> Manifest:
-    # Lines end at newlines alone: a file name may hold characters that str.splitlines takes for line ends.
-    lines = path.read_bytes().decode().replace("\r\n", "\n").split("\n")
-    if not lines or not lines[0].strip():
-        raise InputError(f"{path} line 1 should be the folder that the paths below it start from, but is empty")
+def _read_tsv(path: Path, sample_rate: int) -> tuple[str, list[Utterance]]:
+    lines = _text(path).split("\n")
+    if not lines[0].strip() or "\t" in lines[0]:
+        raise InputError(f"{path} line 1 should be the folder that the paths below it start from, but reads {lines[0]!r}")
     utterances = []
     seen: Counter[str] = Counter()
     for number, line in enumerate(lines[1:], 2):
         if not line.strip():
             continue
         fields = line.rstrip().split("\t")
-        if len(fields) != 2 or not fields[1].isdigit():
+        if len(fields) != 2 or not _is_count(fields[1]):
             raise InputError(f"{path} line {number} should be a path, one tab and a number of samples, but reads {line!r}")
         # The form has no ids of its own, and rows are repeated to weigh more: those get a number.
         name = id_of(fields[0])
         seen[name] += 1
         utterances.append(Utterance(name if seen[name] == 1 else f"{name}#{seen[name]}", fields[0], int(fields[1])))
-    return Manifest.of(utterances, lines[0].rstrip(), sample_rate)
+    return lines[0].rstrip(), utterances
 
 
 def _write_tsv(path: Path, manifest: Manifest) -> None:
     if manifest.channels:
         raise InputError(f"{path}: a .tsv can't say which channel to take; write a .csv or .jsonl")
-    write_text(path, "".join(line + "\n" for line in tsv_lines(manifest)))
+    if (manifest.samples < 0).any():
+        raise InputError(f"{path}: a .tsv takes the length of each file; 'vocable manifest' looks them up")
+    root, *lines = tsv_lines(manifest)
+    for name in (root, *manifest.paths):
+        require_plain(name)
+    write_text(path, "".join(line + "\n" for line in (root, *lines)))
 
 
-def _read_scp(path: Path, sample_rate: int) -> Manifest:
+def _read_scp(path: Path, sample_rate: int) -> tuple[str, list[Utterance]]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if line.strip():
             try:
                 rows.append(parse_scp_line(line))
             except InputError as error:
                 raise InputError(f"{path} line {number}: {error}") from error
-    return Manifest.of(rows, str(path.parent), sample_rate)
+    return str(path.parent), rows
 
 
 def _write_scp(path: Path, manifest: Manifest) -> None:
     if manifest.channels or any(set(name) & set(" \t") for name in manifest.ids):
         raise InputError(f"{path}: a .scp can't carry channels or ids with blanks; write a .csv or .jsonl")
-    write_text(path, "".join(f"{item.id} {os.path.abspath(item.path)}\n" for item in manifest))
+    write_text(path, "".join(f"{item.id} {os.path.abspath(manifest.where(item))}\n" for item in manifest))
 
 
-def _read_csv(path: Path, sample_rate: int) -> Manifest:
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
+def _read_csv(path: Path, sample_rate: int) -> tuple[str, list[Utterance]]:
+    reader = csv.DictReader(io.StringIO(_text(path)))
+    try:
         if "path" not in (reader.fieldnames or []):
             raise InputError(f"{path} line 1 should name the columns, among them path, but reads {reader.fieldnames}")
         return _of_rows(path, ((reader.line_num, row) for row in reader), sample_rate)
+    except csv.Error as error:
+        raise InputError(f"{path} line {reader.line_num} is not CSV ({error})") from error
 
 
 def _write_csv(path: Path, manifest: Manifest) -> None:
@@ -125,9 +164,9 @@ def _write_csv(path: Path, manifest: Manifest) -> None:
     write_text(path, text.getvalue())
 
 
-def _read_jsonl(path: Path, sample_rate: int) -> Manifest:
+def _read_jsonl(path: Path, sample_rate: int) -> tuple[str, list[Utterance]]:
     def rows() -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        for number, line in enumerate(_text(path).split("\n"), 1):
             if line.strip():
                 try:
                     row = json.loads(line)
@@ -149,8 +188,12 @@ def _write_jsonl(path: Path, manifest: Manifest) -> None:
     )
 
 
-def _read_parquet(path: Path, sample_rate: int) -> Manifest:
-    table = _pyarrow_parquet(path).read_table(path)
+def _read_parquet(path: Path, sample_rate: int) -> tuple[str, list[Utterance]]:
+    parquet = _pyarrow_parquet(path)
+    try:
+        table = parquet.read_table(path)
+    except (ValueError, OSError) as error:  # pyarrow's errors are these
+        raise InputError(f"{path} is not a whole Parquet file ({error}): make it again") from error
     if "path" not in table.column_names:
         raise InputError(f"{path} should have a column path, but has {', '.join(table.column_names)}")
     return _of_rows(path, enumerate(table.to_pylist(), 1), sample_rate)
@@ -172,39 +215,63 @@ def _pyarrow_parquet(path: Path) -> Any:
     return pyarrow.parquet
 
 
-def _of_rows(path: Path, rows: Iterable[tuple[int, dict[str, Any]]], sample_rate: int) -> Manifest:
-    """Make a manifest of rows by column name, each with its line number."""
+def _of_rows(path: Path, rows: Iterable[tuple[int, dict[str, Any]]], sample_rate: int) -> tuple[str, list[Utterance]]:
+    """Make utterances of rows by column name, each with its line number."""
     utterances = []
     for number, row in rows:
         try:
-            name = str(row["path"])
-            samples = _integer(row.get("samples"), -1)
-            rate = _integer(row.get("sample_rate"), sample_rate)
-            utterances.append(
-                Utterance(
-                    str(row.get("id") or id_of(name)),
-                    name,
-                    samples if samples < 0 or rate == sample_rate else resampled_length(samples, rate, sample_rate),
-                    str(row["speaker"]) if row.get("speaker") not in (None, "") else None,
-                    _integer(row.get("channel"), 0) or None,
-                )
-            )
+            utterances.append(_utterance(row, sample_rate))
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(
-                f"{path} line {number} should have a path, and whole numbers for samples, sample_rate and channel, "
-                f"but reads {row}"
+                f"{path} line {number} should have a path, whole numbers for samples, sample_rate and channel, "
+                f"and no line breaks in id and speaker, but reads {row}"
             ) from error
-    return Manifest.of(utterances, str(path.parent), sample_rate)
+    return str(path.parent), utterances
+
+
+def _utterance(row: dict[str, Any], sample_rate: int) -> Utterance:
+    name = row["path"]
+    if not isinstance(name, str) or not name:
+        raise ValueError("no path")
+    samples, rate = _integer(row.get("samples"), -1), _integer(row.get("sample_rate"), sample_rate)
+    speaker = row.get("speaker")
+    utterance = Utterance(
+        str(row.get("id") or id_of(name)),
+        name,
+        samples if samples < 0 or rate == sample_rate else resampled_length(samples, rate, sample_rate),
+        None if speaker in (None, "") else str(speaker),
+        _integer(row.get("channel"), 0) or None,
+    )
+    for text in (utterance.id, utterance.speaker or "", utterance.path):
+        text.encode()  # lone surrogates, which JSON can spell, are no text
+        if "\n" in text:
+            raise ValueError("a line break")
+    return utterance
 
 
 def _integer(value: Any, default: int) -> int:
-    return default if value in (None, "") else int(value)
+    """Return a whole number below 2^53, which is more samples than there ever were."""
+    if value in (None, ""):
+        return default
+    number = float(value)
+    if not number.is_integer() or not -1 <= number < 1 << 53:
+        raise ValueError("no count")
+    return int(number)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 16
+
+
+def _text(path: Path) -> str:
+    """Return a file's text. Lines end at newlines alone: names may hold what str.splitlines takes for line ends."""
+    return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
 
 
 def _rows(manifest: Manifest) -> Iterator[dict[str, Any]]:
     for item in manifest:
         samples = item.samples if item.samples >= 0 else None
-        values = (item.id, os.path.abspath(item.path), samples, manifest.sample_rate, item.speaker, item.channel)
+        values = (item.id, os.path.abspath(manifest.where(item)), samples, manifest.sample_rate, item.speaker, item.channel)
         yield dict(zip(_COLUMNS, values, strict=True))
 
 
@@ -218,7 +285,7 @@ def _rooted(manifest: Manifest) -> tuple[str, list[str]]:
     return common, [os.path.relpath(path, common) for path in whole]
 
 
-_READERS: dict[str, Callable[[Path, int], Manifest]] = {
+_READERS: dict[str, Callable[[Path, int], tuple[str, list[Utterance]]]] = {
     ".tsv": _read_tsv,
     ".scp": _read_scp,
     ".csv": _read_csv,

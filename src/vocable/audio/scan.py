@@ -8,7 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vocable.audio.decoding import LIBSNDFILE_EXTENSIONS, MEDIA_EXTENSIONS, count_samples, extension_of, resampled_length
+from vocable.audio.decoding import (
+    LIBSNDFILE_EXTENSIONS,
+    MEDIA_EXTENSIONS,
+    count_samples,
+    extension_of,
+    file_state,
+    resampled_length,
+)
 from vocable.audio.faults import AudioFault, Skipped, printable
 from vocable.audio.manifest import Utterance, id_of
 from vocable.errors import InputError
@@ -21,7 +28,7 @@ class LengthLimits:
     """Which lengths are usable."""
 
     min_samples: int = 400
-    """Samples of one frame, at the working sample rate."""
+    """At the working sample rate: one frame, if nothing more is asked for."""
     max_samples: int | None = None
 
     def check(self, samples: int, sample_rate: int) -> None:
@@ -31,7 +38,7 @@ class LengthLimits:
             AudioFault: short or long.
         """
         if samples < self.min_samples:
-            raise AudioFault("short", f"{samples} samples at {sample_rate} Hz; one frame takes {self.min_samples}")
+            raise AudioFault("short", f"{samples} samples at {sample_rate} Hz; at least {self.min_samples} are needed")
         if self.max_samples is not None and samples > self.max_samples:
             raise AudioFault("long", f"{samples / sample_rate:.1f} s; the limit is {self.max_samples / sample_rate:g} s")
 
@@ -82,6 +89,11 @@ def candidates(paths: Iterable[str]) -> list[Utterance]:
     return [Utterance(id_of(path), path, -1) for path in paths]
 
 
+def with_states(root: str, rows: Iterable[Utterance]) -> list[Utterance]:
+    """Return rows with the state of their files."""
+    return [replace(row, state=file_state(os.path.join(root, row.path))) for row in rows]
+
+
 def examine(root: str, rows: Iterable[Utterance], sample_rate: int, limits: LengthLimits) -> Iterator[Utterance | Skipped]:
     """Yield each row with its length at `sample_rate`, looked up if it is unknown, or why it can't serve.
 
@@ -118,6 +130,23 @@ def check_name(path: str) -> None:
         raise AudioFault("name", "the name holds a tab or a line break; rename the file")
     if path != path.strip():
         raise AudioFault("name", "the name begins or ends with a blank; rename the file")
+
+
+def check_root(root: str) -> str:
+    """Return a root that the first line of a manifest can carry.
+
+    Raises:
+        InputError: not UTF-8, with a line break, or ending in a blank, which readers strip.
+    """
+    try:
+        root.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the folder {printable(root)} has a name that is not UTF-8, which no manifest can carry: rename it"
+        ) from error
+    if _LINE_BREAKING.search(root) or root != root.strip():
+        raise InputError(f"the folder {root!r} has a name with a tab, a line break or a blank at its end: rename it")
+    return root
 
 
 def without_duplicates(rows: Iterable[Utterance | Skipped]) -> tuple[list[Utterance], list[Skipped]]:

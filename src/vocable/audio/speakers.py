@@ -42,15 +42,15 @@ def split(manifest: Manifest, valid_percent: float, seed: int, by_speaker: bool 
 
     Args:
         manifest: to split.
-        valid_percent: a fraction from 0 to 1, as in fairseq despite its name.
+        valid_percent: a fraction from 0 to below 1, as in fairseq despite its name.
         seed: of the hash.
         by_speaker: keep each speaker's utterances together.
 
     Raises:
         InputError: the fraction isn't one, or speakers are asked for and unknown.
     """
-    if not 0 <= valid_percent <= 1:
-        raise InputError(f"valid-percent {valid_percent} is not between 0 and 1: it is a fraction, 0.01 for one in a hundred")
+    if not 0 <= valid_percent < 1:
+        raise InputError(f"--valid-percent {valid_percent:g}: it is a fraction below 1, such as 0.01 for one in a hundred")
     if valid_percent == 0 or len(manifest) == 0:
         return manifest, manifest.select([])
     groups = _speaker_groups(manifest) if by_speaker else {name: [row] for row, name in enumerate(manifest.ids)}
@@ -99,7 +99,11 @@ def _from_pattern(paths: Iterable[str], pattern: str) -> list[str]:
 
 def _from_table(ids: Iterable[str], table: Path) -> list[str]:
     speakers: dict[str, str] = {}
-    for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{table} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             fields = line.split("\t") if "\t" in line else line.split()
             if len(fields) != 2:

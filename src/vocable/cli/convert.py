@@ -7,7 +7,15 @@ from pathlib import Path
 from vocable.recipes.conversion import convert as convert_file
 
 
-def convert(source: Path, target: Path, /, *, manifest: Path | None = None, sample_rate: int = 16000) -> None:
+def convert(
+    source: Path,
+    target: Path,
+    /,
+    *,
+    manifest: Path | None = None,
+    sample_rate: int = 16000,
+    overwrite: bool = False,
+) -> None:
     """Convert a file to the form that the target's ending names.
 
     Codebooks: .safetensors, .npy, and scikit-learn's models (pickle, joblib), which are read without running anything in
@@ -23,5 +31,7 @@ def convert(source: Path, target: Path, /, *, manifest: Path | None = None, samp
         Whose utterance ids labels get that don't hold them, for .units.
     sample_rate
         Hz in which a manifest counts, where it doesn't say.
+    overwrite
+        Replace the target if it is there.
     """
-    print(f"{target}: {convert_file(source, target, manifest, sample_rate)}")
+    print(f"{target}: {convert_file(source, target, manifest, sample_rate, overwrite)}")

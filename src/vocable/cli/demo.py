@@ -12,7 +12,7 @@ from vocable.execution.memory import keep_freed_memory
 from vocable.recipes.demo import demonstrate
 
 
-def demo(*, out: Path = Path("vocable-demo"), clusters: int = 100, running: Running = Running()) -> None:
+def demo(*, out: Path = Path("vocable-demo"), clusters: int = 100, overwrite: bool = False, running: Running = Running()) -> None:
     """Make a small corpus of speech with known phones, prepare it, and score the units.
 
     Parameters
@@ -21,17 +21,21 @@ def demo(*, out: Path = Path("vocable-demo"), clusters: int = 100, running: Runn
         Folder for the corpus, its alignments and its labels.
     clusters
         Number of units.
+    overwrite
+        Replace what other settings made in --out.
     """
     keep_freed_memory()
     begun = time.monotonic()
-    made = demonstrate(out, clusters, running.work())
+    made = demonstrate(out, clusters, running.work(), overwrite)
     show(made.prepared, time.monotonic() - begun)
+    columns = (made.scores, made.random)
     print_columns(
         "How much the units tell of the phones",
-        ["labelling", "PNMI", "PNMI without silence", "phone purity", "cluster purity"],
+        ["", "MFCC, k-means", "random"],
         [
-            [name, item.pnmi, item.pnmi_without_silence, item.phone_purity, item.cluster_purity]
-            for name, item in (("MFCC, k-means", made.scores), ("random", made.random))
+            ["PNMI", *(item.pnmi for item in columns)],
+            ["PNMI without silence", *(item.pnmi_without_silence for item in columns)],
+            ["phone purity", *(item.phone_purity for item in columns)],
+            ["cluster purity", *(item.cluster_purity for item in columns)],
         ],
     )
-    print(f"Try next:  vocable inspect {out / 'labels'}")

@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from vocable.audio.faults import write_skipped
-from vocable.cli.options import Running, work_folder
+from vocable.cli.options import Running
 from vocable.cli.tables import report_skipped, shown
 from vocable.errors import InputError
 from vocable.execution.engine import Engine
 from vocable.execution.memory import keep_freed_memory
 from vocable.recipes import fairseq
-from vocable.recipes.codebooks import FitSettings
+from vocable.recipes.fitting import FitSettings
 from vocable.units.dictionary import write_dictionary
 
 
@@ -89,7 +89,7 @@ def dump_mfcc_feature(
     """
     keep_freed_memory()
     with Engine(running.work()) as engine:
-        made = fairseq.dump_mfcc(tsv_dir, split, nshard, rank, feat_dir, engine, work_folder(feat_dir), sample_rate, _warn)
+        made = fairseq.dump_mfcc(tsv_dir, split, nshard, rank, feat_dir, engine, sample_rate, _warn)
     print(f"{made.npy}: {made.utterances:,} utterances, {made.frames:,} frames")
 
 
@@ -145,6 +145,8 @@ def learn_kmeans(
     reassignment_ratio
         Part of the largest cluster's weight below which a cluster starts anew.
     """
+    if n_clusters < 1:
+        raise InputError(f"N_CLUSTERS {n_clusters}: at least 1 is needed")
     if percent == 0 or percent > 1:
         raise InputError(f"--percent {percent} should be above 0 and at most 1, or -1 for all")
     keep_freed_memory()
@@ -192,7 +194,8 @@ def dump_km_label(
     """
     keep_freed_memory()
     with Engine(running.work()) as engine:
-        print(fairseq.dump_km_label(feat_dir, split, km_path, nshard, rank, lab_dir, engine, work_folder(lab_dir)))
+        path, lines = fairseq.dump_km_label(feat_dir, split, km_path, nshard, rank, lab_dir, engine)
+    print(f"{path}: {lines:,} utterances")
 
 
 def merge(lab_dir: Path, split: str, nshard: int, /) -> None:
@@ -233,6 +236,8 @@ def preprocess(
     *,
     trainpref: Path,
     destdir: Path,
+    validpref: Path | None = None,
+    testpref: str | None = None,
     source_lang: Annotated[Literal["km"], Parameter(alias="-s")] = "km",
     only_source: bool = False,
     workers: int = 1,
@@ -245,6 +250,10 @@ def preprocess(
         Path of the labels without .km.
     destdir
         Folder for the dictionary.
+    validpref
+        Path of more labels whose units it should have.
+    testpref
+        Paths of more labels, apart by commas.
     source_lang
         Ending of the labels.
     only_source
@@ -252,7 +261,8 @@ def preprocess(
     workers
         Without effect: there is nothing to spread.
     """
-    path, clusters = fairseq.labels_dictionary(trainpref, destdir)
+    more = [] if testpref is None else [Path(item) for item in testpref.split(",")]
+    path, clusters = fairseq.labels_dictionary([trainpref, *([validpref] if validpref else []), *more], destdir)
     print(f"{path}: {clusters:,} units in order")
     print("fairseq's preprocess.py sorts them by frequency and pads them with madeupword entries to a multiple of 8, so that a")
     print("unit's class is not its number plus 4; units in order are what HuBERT's training takes.")

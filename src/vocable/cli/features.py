@@ -7,16 +7,13 @@ from pathlib import Path
 
 from cyclopts import Parameter
 
-from vocable.audio.blocks import blocks_of, shard_bounds
-from vocable.audio.faults import require_none, write_skipped
-from vocable.cli.options import Audio, Part, Running, work_folder
+from vocable.cli.options import Audio, Part, Running
 from vocable.cli.tables import print_table, report_skipped
-from vocable.execution.engine import Engine
 from vocable.execution.memory import keep_freed_memory
 from vocable.features.normalization import Scope
-from vocable.recipes.corpus import CorpusSettings, open_corpus
-from vocable.recipes.feature_dump import dump_frames
-from vocable.recipes.frames import FrameChoice, pipeline_for
+from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.features import dump_source
+from vocable.recipes.frames import FrameChoice
 from vocable.recipes.plan import plan_dump
 
 
@@ -35,6 +32,8 @@ class Dump:
     "Neighbours stacked on each side of a frame."
     strict: bool = False
     "Make any unusable file an error."
+    overwrite: bool = False
+    "Replace frames of something else."
     dry_run: bool = False
     "Say what would be done, how long it takes and what it needs, and do nothing."
 
@@ -77,23 +76,10 @@ def logmel(
 
 def _dump(audio: Path, choice: FrameChoice, dump: Dump, source: CorpusSettings, running: Running, part: Part) -> None:
     keep_freed_memory()
-    work, folder = running.work(part.nshard, part.rank), work_folder(dump.out)
+    work = running.work(part.nshard, part.rank)
     if dump.dry_run:
         print_table(f"the frames of {audio} would be dumped to {dump.out}", plan_dump(audio, source, choice, work).rows())
         return
-    with Engine(work) as engine:
-        corpus = open_corpus(audio, source, engine, folder)
-        if dump.strict:
-            require_none(corpus.skipped)
-        pipeline = pipeline_for(choice, source.sample_rate, corpus.manifest, engine, folder)
-        blocks = list(blocks_of(corpus.manifest))
-        first, last = shard_bounds(len(blocks), work.nshard, work.rank)
-        rows = range(blocks[first].first, blocks[last - 1].first + len(blocks[last - 1].utterances)) if first < last else range(0)
-        npy = dump.out / f"{dump.name}_{work.rank}_{work.nshard}.npy"
-        made = dump_frames(corpus.manifest.select(rows), pipeline, engine, npy, folder, dump.strict)
-    print(f"{made.npy}: {made.utterances:,} utterances, {made.frames:,} frames of {pipeline.spec.dim} values")
-    skipped = [*corpus.skipped, *made.skipped]
-    if skipped:
-        record = npy.with_suffix(".skipped.jsonl")
-        write_skipped(record, skipped)
-        report_skipped(skipped, record)
+    made = dump_source(audio, dump.out, dump.name, choice, source, work, dump.strict, dump.overwrite)
+    print(f"{made.npy}: {made.utterances:,} utterances, {made.frames:,} frames{', done already' if made.was_done else ''}")
+    report_skipped(made.skipped, made.npy.with_suffix(".skipped.jsonl"))

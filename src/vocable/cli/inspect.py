@@ -6,13 +6,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from vocable.audio.manifest_files import read_manifest
 from vocable.cli.tables import print_table
-from vocable.features.store import read_lengths
+from vocable.errors import InputError
+from vocable.recipes.checking import check_file
 from vocable.report.description import Description, describe
-from vocable.units.label_files import SUFFIXES, open_units
-from vocable.units.preflight import check_labels
-from vocable.units.units import Survey
+from vocable.units.label_files import SUFFIXES
 
 
 def inspect(
@@ -44,38 +42,20 @@ def inspect(
     json_
         Print JSON.
     """
+    is_labels = path.suffix in SUFFIXES
+    if not is_labels and (manifest or dictionary or lengths or rate):
+        raise InputError(f"{path}: --manifest, --dictionary, --lengths and --rate go with one label file, such as train.km")
     description = describe(path)
-    if json_:
-        print(json.dumps(asdict(description), indent=2, default=str))
-    else:
+    if not json_:
         _print(str(path), description)
-    labels = (
-        [path] if path.suffix in SUFFIXES else [path / name for name, _ in description.parts if Path(name).suffix in SUFFIXES]
-    )
+    labels = [path] if is_labels else [path / name for name, _ in description.parts if Path(name).suffix in SUFFIXES]
+    notes = {}
     for item in labels:
-        for line in _check(item, manifest, dictionary, lengths, rate):
-            print(line)
-
-
-def _check(labels: Path, manifest: Path | None, dictionary: Path | None, lengths: Path | None, rate: float | None) -> list[str]:
-    beside, common = labels.with_suffix(".tsv"), labels.with_name("dict.km.txt")
-    manifest = manifest or (beside if beside.exists() else None)
-    dictionary = dictionary or (common if common.exists() else None)
-    header, sequences = open_units(labels)
-    notes = check_labels(
-        labels.name,
-        header,
-        Survey.of(sequences, header.clusters),
-        None if manifest is None else read_manifest(manifest),
-        dictionary,
-        None if lengths is None else read_lengths(lengths),
-        rate,
-    )
-    checked = [str(item) for item in (manifest, dictionary, lengths) if item is not None] + (
-        [f"{rate:g} a second"] if rate else []
-    )
-    fits = f"{labels.name} fits {', '.join(checked)}" if checked else f"{labels.name} is whole"
-    return [fits, *notes]
+        notes[item.name] = check_file(item, manifest, dictionary, lengths, rate)
+        if not json_:
+            print("\n".join(notes[item.name]))
+    if json_:
+        print(json.dumps({**asdict(description), "checks": notes}, indent=2, default=str))
 
 
 def _print(name: str, description: Description) -> None:

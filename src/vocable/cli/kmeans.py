@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vocable.cli.options import Audio, Fitting, Frames, Running, work_folder
-from vocable.cli.tables import print_table, shown
+from vocable.cli.options import Audio, Fitting, Frames, Part, Running, refuse_idle
+from vocable.cli.tables import print_table, report_skipped, shown
 from vocable.errors import InputError
-from vocable.execution.engine import Engine
 from vocable.execution.memory import keep_freed_memory
-from vocable.recipes.codebooks import FitSettings, fit_on_audio, fit_on_store
-from vocable.recipes.corpus import CorpusSettings, open_corpus
-from vocable.recipes.feature_dump import stores_in
-from vocable.recipes.frames import FrameChoice, pipeline_for
+from vocable.recipes.codebooks import fit_source
+from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.dumped import stores_in
+from vocable.recipes.fitting import FitSettings
+from vocable.recipes.frames import FrameChoice
 from vocable.recipes.plan import plan_fit
 
 
@@ -21,13 +21,15 @@ def kmeans(
     /,
     *,
     out: Path,
-    name: str = "train",
+    name: str | None = None,
+    strict: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     fitting: Fitting = FitSettings(),
     audio: Audio = CorpusSettings(),
     frames: Frames = FrameChoice(),
     running: Running = Running(),
+    part: Part = Part(),
 ) -> None:
     """Fit a codebook to frames, straight from audio or from a folder of dumped ones.
 
@@ -38,32 +40,34 @@ def kmeans(
     out
         The codebook, a .safetensors file.
     name
-        What the dumped frames are called.
+        What the dumped frames are called, where there are several.
+    strict
+        Make any unusable file an error.
     overwrite
-        Replace --out if it is there.
+        Replace a codebook of something else.
     dry_run
         Say what would be done, how long it takes and what it needs, and do nothing.
     """
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} is there already: give another --out, or --overwrite")
     keep_freed_memory()
-    stores = stores_in(source, name) if source.is_dir() else []
+    work = running.work(part.nshard, part.rank)
+    if part.rank:
+        print(f"A fit isn't cut into parts: rank 0 does it all, and rank {part.rank} has nothing to do.")
+        return
+    stores = stores_in(source, name)[1] if source.is_dir() else []
+    if stores:
+        refuse_idle(f"the frames in {source} are dumped already", audio, frames)
+    elif name is not None:
+        raise InputError(f"--name {name}: {source} holds no dumped frames; leave it out")
     if dry_run:
         if stores:
             print(f"{out} would be fitted to {sum(len(store.array) for store in stores):,} frames of {stores[0].dim} values")
-            return
-        print_table(f"{out} would be fitted to {source}", plan_fit(source, audio, frames, fitting, running.work()).rows())
-        return
-    with Engine(running.work()) as engine:
-        if stores:
-            codebook = fit_on_store(stores, fitting, engine)
         else:
-            corpus = open_corpus(source, audio, engine, work_folder(out.parent))
-            pipeline = pipeline_for(frames, audio.sample_rate, corpus.manifest, engine, work_folder(out.parent))
-            codebook = fit_on_audio(corpus.manifest, pipeline, fitting, engine, work_folder(out.parent))
-    codebook.write(out)
-    fit = codebook.fit
+            print_table(f"{out} would be fitted to {source}", plan_fit(source, audio, frames, fitting, work).rows())
+        return
+    made = fit_source(source, out, name, fitting, audio, frames, work, strict, overwrite)
+    fit = made.codebook.fit
     print(
-        f"{out}: {len(codebook)} clusters of {fit['frames']:,} frames, "
-        f"inertia {shown(fit['inertia'] / fit['frames'])} a frame, {fit['seeding']}"
+        f"{out}: {len(made.codebook)} clusters of {fit['frames']:,} frames, inertia {shown(fit['inertia'] / fit['frames'])} "
+        f"a frame, {fit['seeding']}{', done already' if made.was_done else ''}"
     )
+    report_skipped(made.skipped, made.record)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vocable.audio.faults import require_none, write_skipped
-from vocable.audio.manifest_files import write_manifest
-from vocable.audio.speakers import split
-from vocable.cli.options import Audio, Part, Running, work_folder
-from vocable.cli.tables import report_skipped
-from vocable.execution.engine import Engine
-from vocable.recipes.corpus import CorpusSettings, open_corpus
+from vocable.cli.options import Audio, Part, Running
+from vocable.cli.tables import report_others, report_skipped
+from vocable.errors import InputError
+from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.manifests import Splitting, list_audio
 
 
 def manifest(
@@ -22,6 +20,7 @@ def manifest(
     by_speaker: bool = False,
     seed: int = 0,
     strict: bool = False,
+    overwrite: bool = False,
     source: Audio = CorpusSettings(),
     running: Running = Running(),
     part: Part = Part(),
@@ -35,30 +34,33 @@ def manifest(
     out
         The manifest to write; its ending says in which form. With --valid-percent, a folder for train.tsv and valid.tsv.
     valid_percent
-        Part of the utterances for valid: a fraction from 0 to 1, despite its name.
+        Part of the utterances for valid: a fraction below 1, despite its name.
     by_speaker
         Keep each speaker's utterances on one side; needs --speakers.
     seed
         Of the split.
     strict
         Make any unusable file an error.
+    overwrite
+        Replace manifests of something else.
     """
-    folder = out if valid_percent else out.parent
-    with Engine(running.work(part.nshard, part.rank)) as engine:
-        corpus = open_corpus(audio, source, engine, work_folder(folder), share=True)
-    if corpus.missing:
-        print(f"This part is done; {corpus.missing} blocks of files are left to others. The last part writes the manifest.")
+    if not valid_percent and (by_speaker or seed):
+        raise InputError("--by-speaker and --seed say how to split, and go with --valid-percent")
+    made = list_audio(
+        audio,
+        out,
+        source,
+        Splitting(valid_percent=valid_percent, by_speaker=by_speaker, seed=seed),
+        running.work(part.nshard, part.rank),
+        strict,
+        overwrite,
+    )
+    if made.missing:
+        report_others(made.missing, "the manifest")
         return
-    if strict:
-        require_none(corpus.skipped)
-    if valid_percent:
-        parts = dict(zip(("train.tsv", "valid.tsv"), split(corpus.manifest, valid_percent, seed, by_speaker), strict=True))
-    else:
-        parts = {out.name: corpus.manifest}
-    for name, rows in parts.items():
-        write_manifest(folder / name, rows)
-        print(f"{folder / name}: {len(rows):,} utterances, {rows.seconds / 3600:.2f} h")
-    if corpus.skipped:
-        record = folder / (out.stem + ".skipped.jsonl" if not valid_percent else "skipped.jsonl")
-        write_skipped(record, corpus.skipped)
-        report_skipped(corpus.skipped, record)
+    for path, rows in made.manifests.items():
+        done = ", done already" if made.was_done else ""
+        print(f"{path}: {len(rows):,} utterances, {rows.seconds / 3600:.2f} h{done}")
+        if rows.speakers and path.suffix in (".tsv", ".scp"):
+            print(f"{path.name} has no room for speakers: give --speakers again where they matter, or write .csv or .jsonl")
+    report_skipped(made.skipped, made.record)

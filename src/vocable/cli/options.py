@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter
 
+from vocable.errors import InputError
 from vocable.execution.engine import Work, check_device
-from vocable.recipes.codebooks import FitSettings
 from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.fitting import FitSettings
 from vocable.recipes.frames import FrameChoice
 
 
@@ -39,7 +39,8 @@ class Running:
         names = tuple(self.devices.split(",")) if self.devices else (self.device,)
         devices = tuple(check_device(name.strip()) for name in names)
         cores = available_cores() if devices == ("cpu",) else len(devices)
-        return Work(workers=self.workers or cores, devices=devices, nshard=nshard, rank=rank, engine=self.engine)
+        workers = cores if self.workers is None else self.workers
+        return Work(workers=workers, devices=devices, nshard=nshard, rank=rank, engine=self.engine)
 
 
 @Parameter(name="*", group="Which part of the work")
@@ -53,12 +54,33 @@ class Part:
     "Which part this run does, from 0."
 
 
+def _separated(type_: Any, tokens: Any) -> tuple[str, ...]:
+    """Read values apart by commas or given one after another."""
+    values = tuple(item.strip() for token in tokens for item in token.value.split(",") if item.strip())
+    allowed = get_args(get_args(type_)[0])
+    for value in values:
+        if value not in allowed:
+            raise ValueError(f"{value!r} is none of {', '.join(allowed)}")
+    return tuple(dict.fromkeys(values))
+
+
 Audio = Annotated[CorpusSettings, Parameter(name="*", group="Which audio")]
 Frames = Annotated[FrameChoice, Parameter(name="*", group="Which frames")]
 Fitting = Annotated[FitSettings, Parameter(name="*", group="How centroids are found")]
-Forms = tuple[Literal["km", "units", "rle"], ...]
+Forms = Annotated[tuple[Literal["km", "units", "rle"], ...], Parameter(converter=_separated)]
 
 
-def work_folder(out: Path) -> Path:
-    """Return where finished blocks of work are kept for an output folder."""
-    return out / ".vocable"
+def changed(settings: CorpusSettings | FrameChoice, *names: str) -> list[str]:
+    """Return the options of a group, or those of them named, that aren't at their defaults, as they are spelled."""
+    found = [item for item in fields(settings) if not names or item.name in names]
+    return [f"--{item.name.replace('_', '-')}" for item in found if getattr(settings, item.name) != item.default]
+
+
+def refuse_idle(why: str, *groups: CorpusSettings | FrameChoice) -> None:
+    """Refuse options that would be ignored.
+
+    Raises:
+        InputError: names them, and says why they have no effect.
+    """
+    if idle := [name for group in groups for name in changed(group)]:
+        raise InputError(f"{', '.join(idle)}: no effect here, since {why}; leave out what has none")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
 from vocable.cli.options import Audio, Fitting, Forms, Frames, Part, Running
-from vocable.cli.tables import print_columns, print_table, report_reasons, shown
+from vocable.cli.tables import print_columns, print_table, report_others, report_reasons, shown
 from vocable.execution.memory import keep_freed_memory
 from vocable.execution.progress import duration
-from vocable.recipes.codebooks import FitSettings
 from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.fitting import FitSettings
 from vocable.recipes.frames import FrameChoice
 from vocable.recipes.label_preparation import Preparation, Prepared
 from vocable.recipes.label_preparation import prepare as prepare_labels
@@ -33,7 +34,7 @@ def prepare(
     frames: Frames = FrameChoice(),
     running: Running = Running(),
     part: Part = Part(),
-) -> int:
+) -> None:
     """Make HuBERT training labels of a folder of speech.
 
     Writes train.tsv, valid.tsv, codebook.safetensors, train.km, valid.km, dict.km.txt, skipped.jsonl and summary.json.
@@ -46,7 +47,7 @@ def prepare(
     out
         Folder for the results.
     valid_percent
-        Part of the utterances for valid: a fraction from 0 to 1, despite its name.
+        Part of the utterances for valid: a fraction below 1, despite its name.
     by_speaker
         Keep each speaker's utterances on one side of the split; needs --speakers.
     form
@@ -70,36 +71,31 @@ def prepare(
     keep_freed_memory()
     work = running.work(part.nshard, part.rank)
     if dry_run:
-        print_table(f"{audio} would become labels in {out}", plan_labels(audio, source, frames, fitting, work).rows())
-        return 0
+        print_table(f"{audio} would become labels in {out}", plan_labels(audio, settings, work).rows())
+        return
     begun = time.monotonic()
     made = prepare_labels(audio, out, settings, work, overwrite)
     show(made, time.monotonic() - begun)
-    return 0
 
 
 def show(made: Prepared, elapsed: float) -> None:
     """Print what came of a preparation."""
     if made.missing:
-        print(f"This part is done; {made.missing} blocks are left to others. The last part writes the labels.")
+        report_others(made.missing, "the labels")
         return
-    print_columns(
-        f"Labels in {made.folder}",
-        ["split", "utterances", "hours", "frames", "units used", "perplexity", "mean run", "bits/s"],
-        [
-            [
-                name,
-                part["utterances"],
-                part["seconds"] / 3600,
-                part["frames"],
-                f"{part['used']} of {part['units']}",
-                part["perplexity"],
-                part["mean_run"],
-                part["bitrate"],
-            ]
-            for name, part in made.summary["splits"].items()
-        ],
-    )
+    splits = made.summary["splits"]
+    rows = {
+        "utterances": [part["utterances"] for part in splits.values()],
+        "hours": [part["seconds"] / 3600 for part in splits.values()],
+        "frames": [part["frames"] for part in splits.values()],
+        "units used": [f"{part['used']} of {part['units']}" for part in splits.values()],
+        "perplexity": [part["perplexity"] for part in splits.values()],
+        "frames a run": [part["mean_run"] for part in splits.values()],
+        "bits a second": [part["bitrate"] for part in splits.values()],
+    }
+    print_columns(f"Labels in {made.folder}", ["", *splits], [[name, *values] for name, values in rows.items()])
     report_reasons(made.summary["skipped"], made.folder / "skipped.jsonl")
-    hours = sum(part["seconds"] for part in made.summary["splits"].values()) / 3600
-    print(f"Inertia {shown(made.summary['frame_inertia'])} a frame; {hours:.2f} h of audio in {duration(elapsed)}.")
+    hours = sum(part["seconds"] for part in splits.values()) / 3600
+    when = "done already; nothing was to do" if made.was_done else f"in {duration(elapsed)}"
+    print(f"Inertia {shown(made.summary['frame_inertia'])} a frame; {hours:.2f} h of audio, {when}.")
+    print(f"Try next:  vocable inspect {shlex.quote(str(made.folder))}")

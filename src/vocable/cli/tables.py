@@ -55,17 +55,23 @@ def shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def report_skipped(skipped: Iterable[Skipped], record: Path) -> None:
+def report_skipped(skipped: Iterable[Skipped], record: Path | None) -> None:
     """Print what was left out, by reason."""
     report_reasons(count_reasons(skipped), record)
 
 
-def report_reasons(counts: Mapping[str, int], record: Path) -> None:
+def report_reasons(counts: Mapping[str, int], record: Path | None) -> None:
     """Print how many were left out for each reason."""
     if counts:
-        print(f"Left out, named in {record}:")
+        print(f"Left out, named in {record}:" if record else "Left out:")
         for reason, count in counts.items():
             print(f"  {count:6,} {reason}: {REASONS[reason]}")
+
+
+def report_others(missing: int, what: str) -> None:
+    """Print that other parts of the work have still something to do."""
+    blocks = "1 block is" if missing == 1 else f"{missing} blocks are"
+    print(f"This part is done; {blocks} left to others. The last part to finish writes {what}.")
 
 
 def _console() -> Console:

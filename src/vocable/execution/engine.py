@@ -36,9 +36,16 @@ class Work:
     """Which part this run does, from 0."""
     engine: str = "local"
 
+    @property
+    def kind(self) -> str:
+        """Kind of the devices, such as `cpu` or `cuda`: the last bits of frames depend on it."""
+        return "+".join(sorted({device.partition(":")[0] if device != "cpu:0" else device for device in self.devices}))
+
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise InputError(f"--workers {self.workers}: at least 1 is needed")
+        if self.nshard < 1:
+            raise InputError(f"--nshard {self.nshard}: at least 1 is needed")
         if not 0 <= self.rank < self.nshard:
             raise InputError(f"--rank {self.rank} with --nshard {self.nshard}: ranks run from 0 to {self.nshard - 1}")
         if self.engine != "local":

@@ -4,6 +4,8 @@ Each process that does work appends to files of its own: results to `blocks/<wri
 `ledger/<writer>.jsonl` once the result is written. Readers merge all lines. So there is no database and no lock, two
 processes never write to one file, a killed process leaves at most a result without its line (which is done again), and two
 processes that do the same block write the same bytes twice, of which the first are taken.
+
+A result is found by a key made of everything it depends on, so that nothing is ever taken for something else.
 """
 
 from __future__ import annotations
@@ -22,19 +24,20 @@ from vocable.errors import InputError
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished block: what kind of work, made from what, and where its result lies."""
+    """A finished block, or one that was given up."""
 
     stage: str
     """What was done, such as "units"."""
     key: str
-    """Digest of everything the result depends on but the block itself."""
-    block: int
-    file: str
-    offset: int
-    size: int
-    check: int
+    """Digest of everything the result depends on."""
+    file: str = ""
+    offset: int = 0
+    size: int = 0
+    check: int = 0
     """CRC-32 of the result."""
     summary: dict[str, Any] = field(default_factory=dict)
+    failure: str | None = None
+    """Why the block was given up."""
 
 
 class Ledger:
@@ -44,31 +47,41 @@ class Ledger:
         self.folder = folder
         self._writer = writer_name()
 
-    def done(self, stage: str, key: str) -> dict[int, Entry]:
-        """Return the finished blocks of a stage by index. Results whose file is gone or too short count as not done."""
-        found: dict[int, Entry] = {}
+    def entries(self, stage: str) -> dict[str, Entry]:
+        """Return a stage's entries by key; what was done once counts more than what was given up at another time.
+
+        Results whose file is gone or too short count as not done.
+        """
+        found: dict[str, Entry] = {}
         sizes: dict[str, int] = {}
-        for entry in self._entries():
-            if (entry.stage, entry.key) == (stage, key) and entry.block not in found:
+        for entry in self._lines():
+            if entry.stage != stage or (entry.key in found and found[entry.key].failure is None):
+                continue
+            if entry.failure is None and entry.size:
                 if entry.file not in sizes:
                     path = self.folder / "blocks" / entry.file
                     sizes[entry.file] = path.stat().st_size if path.is_file() else 0
-                if entry.offset + entry.size <= sizes[entry.file]:
-                    found[entry.block] = entry
+                if entry.offset + entry.size > sizes[entry.file]:
+                    continue
+            found[entry.key] = entry
         return found
 
-    def append(self, stage: str, key: str, block: int, result: bytes, summary: dict[str, Any]) -> Entry:
+    def append(self, stage: str, key: str, result: bytes, summary: dict[str, Any]) -> Entry:
         """Record a finished block with its result.
 
         Raises:
             DiskFullError: the block then counts as not done.
         """
-        results, lines = self.folder / "blocks" / f"{self._writer}.bin", self.folder / "ledger" / f"{self._writer}.jsonl"
         with space_checked(self.folder):
             # Closed after each block: on a network filesystem other hosts see what was written when it is closed.
-            entry = Entry(stage, key, block, results.name, _append(results, result), len(result), zlib.crc32(result), summary)
-            _append(lines, canonical_json(asdict(entry)).encode() + b"\n")
-        return entry
+            blocks = self.folder / "blocks" / f"{self._writer}.bin"
+            offset = _append(blocks, result) if result else 0
+            return self._record(Entry(stage, key, blocks.name, offset, len(result), zlib.crc32(result), summary))
+
+    def give_up(self, stage: str, key: str, failure: str) -> Entry:
+        """Record a block that was set aside; a later run tries it again."""
+        with space_checked(self.folder):
+            return self._record(Entry(stage, key, failure=failure))
 
     def read(self, entry: Entry) -> bytes:
         """Return a block's result.
@@ -76,6 +89,8 @@ class Ledger:
         Raises:
             InputError: the file was damaged.
         """
+        if not entry.size:
+            return b""
         path = self.folder / "blocks" / entry.file
         with path.open("rb") as file:
             file.seek(entry.offset)
@@ -86,7 +101,11 @@ class Ledger:
             )
         return result
 
-    def _entries(self) -> Iterator[Entry]:
+    def _record(self, entry: Entry) -> Entry:
+        _append(self.folder / "ledger" / f"{self._writer}.jsonl", canonical_json(asdict(entry)).encode() + b"\n")
+        return entry
+
+    def _lines(self) -> Iterator[Entry]:
         """Yield all whole lines of all writers, in the order of their names; a line cut short by a kill is passed over."""
         for path in sorted((self.folder / "ledger").glob("*.jsonl")):
             for line in path.read_bytes().split(b"\n")[:-1]:

@@ -52,7 +52,7 @@ class WorkerPool:
     def __init__(self, workers: int, devices: tuple[str, ...]) -> None:
         self._devices = [devices[at % len(devices)] for at in range(workers)]
         self._processes: list[_Process | None] = [None] * workers
-        self._opened: list[object] = [None] * workers
+        self._opened: list[_Run | None] = [None] * workers
         self._lock = threading.Lock()
         self._closing = False
 
@@ -67,84 +67,103 @@ class WorkerPool:
                     _end(process)
 
     def map(self, job: Any, shards: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        """Yield each shard with its result, or `Killed`, in the order of the shards. One map at a time."""
-        tasks, done = _Queue(), _Queue()
-        opening = _Opening(job)
-        threads = [
-            threading.Thread(target=self._feed, args=(at, opening, tasks, done), daemon=True)
-            for at in range(len(self._processes))
-        ]
+        """Yield each shard with its result, or `Killed`, in the order of the shards.
+
+        One map at a time. When it is left before its end, workers that are busy with it are ended, so that the next map finds
+        none that still has something to say about this one.
+        """
+        run = _Run(job)
+        threads = [threading.Thread(target=self._feed, args=(at, run), daemon=True) for at in range(len(self._processes))]
         for thread in threads:
             thread.start()
         try:
-            yield from _in_order(shards, tasks, done, _AHEAD * len(threads))
+            yield from _in_order(shards, run, _AHEAD * len(threads))
+            run.over = True
         finally:
+            if not run.over:
+                run.over = True
+                with self._lock:
+                    for at in list(run.busy):
+                        process = self._processes[at]
+                        if process is not None:
+                            process.kill()
             for _ in threads:
-                tasks.put(None)
+                run.tasks.put(None)
+            for thread in threads:
+                thread.join()
 
-    def _feed(self, at: int, opening: _Opening, tasks: _Queue, done: _Queue) -> None:
+    def _feed(self, at: int, run: _Run) -> None:
         """Give worker `at` one shard after another until there are none."""
-        while (task := tasks.get()) is not None:
+        while (task := run.tasks.get()) is not None and not run.over:
             number, shard = task
+            run.busy.add(at)
             try:
-                done.put((number, self._try(at, opening, shard)))
+                run.done.put((number, self._try(at, run, shard)))
             except BaseException as error:
-                done.put((number, error))
+                run.done.put((number, error))
                 return
+            finally:
+                run.busy.discard(at)
 
-    def _try(self, at: int, opening: _Opening, shard: Any) -> Any:
-        ending = ""
+    def _try(self, at: int, run: _Run, shard: Any) -> Any:
+        """Return a worker's answer to a shard, or `Killed` if that ended it each time."""
+        began, ending = False, ""
         for _ in range(_TRIES):
-            process = self._ready(at, opening)
-            answer = _ask(process, pack(shard))
-            if answer is not None:
-                return answer[0]
+            process = self._alive(at)
+            if self._opened[at] is not run and _ask(process, run.opening(self._devices[at])) is not None:
+                self._opened[at] = run
+            if self._opened[at] is run:
+                began = True
+                if (answer := _ask(process, pack(shard))) is not None:
+                    return answer[0]
             ending = _ending(process.wait())
+            if run.over:
+                return Killed("nobody waits for it")
+        if not began:
+            raise WorkerError(f"a worker process ended before it began ({ending}); its own message stands above")
         return Killed(f"it ended its worker process {_TRIES} times ({ending})")
 
-    def _ready(self, at: int, opening: _Opening) -> _Process:
-        """Return worker `at`, alive and with the job open."""
+    def _alive(self, at: int) -> _Process:
+        """Return worker `at`, started anew if it has ended."""
         process = self._processes[at]
         if process is not None and process.poll() is not None:
             _end(process)
             process = None
-        if process is None:
-            process = self._start(at)
-        if self._opened[at] is not opening:
-            if _ask(process, opening.message(self._devices[at])) is None:
-                raise WorkerError(
-                    f"a worker process ended before it began ({_ending(process.wait())}); its own message stands above"
-                )
-            self._opened[at] = opening
-        return process
+        return process or self._start(at)
 
     def _start(self, at: int) -> _Process:
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         with self._lock:
             if self._closing:
                 raise WorkerError("the pool is closing")
-            # -P keeps files of the working directory from shadowing modules.
-            self._processes[at] = process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "vocable.execution.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, **THREAD_LIMITS, "PYTHONPATH": path},
-            )
+            with _interrupts_blocked():
+                # -P keeps files of the working directory from shadowing modules.
+                self._processes[at] = process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "vocable.execution.worker"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env={**os.environ, **THREAD_LIMITS, "PYTHONPATH": path},
+                )
             self._opened[at] = None
         return process
 
 
-class _Opening:
-    """One call of `map`; its identity tells a worker's job from another."""
+class _Run:
+    """One call of `map`: what is to be done, what is done, and who is at it."""
 
     def __init__(self, job: Any) -> None:
         self._job = job
+        self.tasks: _Queue = _Queue()
+        self.done: _Queue = _Queue()
+        self.busy: set[int] = set()
+        self.over = False
 
-    def message(self, device: str) -> bytes:
+    def opening(self, device: str) -> bytes:
+        """Return the message that opens the job in a worker."""
         return pack(Opening(device, self._job))
 
 
-def _in_order(shards: Iterable[Any], tasks: _Queue, done: _Queue, window: int) -> Iterator[tuple[Any, Any]]:
+def _in_order(shards: Iterable[Any], run: _Run, window: int) -> Iterator[tuple[Any, Any]]:
     """Hand out shards, `window` of them ahead at most, and yield them with their results in order."""
     source = enumerate(shards)
     given: dict[int, Any] = {}
@@ -153,16 +172,29 @@ def _in_order(shards: Iterable[Any], tasks: _Queue, done: _Queue, window: int) -
     while True:
         while len(given) < window and (item := next(source, None)) is not None:
             given[item[0]] = item[1]
-            tasks.put(item)
+            run.tasks.put(item)
         if not given:
             return
         while at not in results:
-            number, result = done.get()
+            number, result = run.done.get()
             if isinstance(result, BaseException):
                 raise result
             results[number] = result
         yield given.pop(at), results.pop(at)
         at += 1
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Start a process that Ctrl-C doesn't reach before it can ignore it; the mask is this thread's and the child's alone."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ask(process: _Process, content: bytes) -> tuple[Any] | None:

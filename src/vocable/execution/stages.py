@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from vocable.artefacts.headers import digest_of
 from vocable.execution.engine import Engine, Job
 from vocable.execution.ledger import Entry, Ledger
 from vocable.execution.progress import Progress
@@ -15,81 +16,113 @@ Payload = tuple[bytes, dict[str, Any]]
 """A block's result, and a summary of it for whoever plans what comes next."""
 
 
-class Indexed(Protocol):
-    """Anything with a number, and a size that progress can count."""
+class WorkBlock(Protocol):
+    """What a stage works on."""
 
     @property
-    def index(self) -> int: ...
+    def size(self) -> float:
+        """How much work it is, as progress counts it."""
+
     @property
-    def size(self) -> float: ...
+    def content(self) -> str:
+        """Digest of what is worked on."""
 
 
-Shard = TypeVar("Shard", bound=Indexed)
+Block = TypeVar("Block", bound=WorkBlock)
 
 
 @dataclass(frozen=True)
-class Finished(Generic[Shard]):
-    """What is done of a stage."""
+class Finished(Generic[Block]):
+    """How far a stage has come: its blocks in order, each with its entry in the ledger, if there is one."""
 
     ledger: Ledger
-    entries: dict[int, Entry]
-    """Finished blocks by index, also those that other processes did."""
-    died: dict[int, tuple[Shard, str]] = field(default_factory=dict)
-    """Blocks that were set aside, with the reason."""
+    blocks: list[tuple[Block, Entry | None]]
 
-    def results(self) -> Iterator[tuple[Entry, bytes]]:
-        """Yield the finished blocks in order, with their results."""
-        return ((self.entries[index], self.ledger.read(self.entries[index])) for index in sorted(self.entries))
+    @property
+    def missing(self) -> int:
+        """Blocks that nobody has done or given up yet."""
+        return sum(entry is None for _, entry in self.blocks)
+
+    def done(self) -> Iterator[tuple[Block, Entry]]:
+        """Yield the blocks that are done."""
+        return ((block, entry) for block, entry in self.blocks if entry is not None and entry.failure is None)
+
+    def given_up(self) -> Iterator[tuple[Block, str]]:
+        """Yield the blocks that were set aside, with the reason."""
+        return ((block, entry.failure) for block, entry in self.blocks if entry is not None and entry.failure is not None)
+
+    def results(self) -> Iterator[tuple[Block, Entry, bytes]]:
+        """Yield the blocks that are done with their results."""
+        return ((block, entry, self.ledger.read(entry)) for block, entry in self.done())
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The name of a kind of work, the digest of what it is made from, and the folder of its ledger."""
+    """A kind of work, what its results depend on beside the blocks, and the folder of its ledger."""
 
     name: str
-    key: str
+    depends_on: Any
+    """A JSON value."""
     folder: Path
 
-    def run(self, job: Job[Shard, Payload], blocks: Iterable[Shard], engine: Engine, progress: Progress) -> Finished[Shard]:
+    def run(
+        self,
+        job: Job[Block, Payload],
+        blocks: Sequence[Block],
+        engine: Engine,
+        progress: Progress,
+        mine: slice = slice(None),
+    ) -> Finished[Block]:
         """Do the blocks that the ledger doesn't have yet.
 
         Args:
             job: turns a block into the bytes and the summary to keep.
-            blocks: all blocks this run should do, done or not.
-            engine: runs it.
+            blocks: all blocks of the stage, in order.
+            engine: runs the job.
             progress: told the size of each block when it is finished, or found finished.
+            mine: which of the blocks this run does, where others do the rest.
         """
         ledger = Ledger(self.folder)
-        done = ledger.done(self.name, self.key)
+        keys = [digest_of([self.depends_on, block.content]) for block in blocks]
+        known = ledger.entries(self.name)
 
-        def remaining() -> Iterator[Shard]:
-            for block in blocks:
-                if block.index in done:
+        def remaining() -> Iterator[_Keyed]:
+            for block, key in zip(blocks[mine], keys[mine], strict=True):
+                if key in known and known[key].failure is None:
                     progress.pass_over(block.size)
                 else:
-                    yield block
+                    yield _Keyed(block, key)
 
-        died: dict[int, tuple[Shard, str]] = {}
-        for outcome in engine.run_shards(_Recorded(self, job), remaining()):
+        for outcome in engine.run_shards(_Recorded(self.name, self.folder, job), remaining()):
             if outcome.failure is not None:
-                died[outcome.shard.index] = outcome.shard, outcome.failure
-            progress.advance(outcome.shard.size)
-        return Finished(ledger, ledger.done(self.name, self.key), died)
+                ledger.give_up(self.name, outcome.shard.key, outcome.failure)
+            progress.advance(outcome.shard.block.size)
+        known = ledger.entries(self.name)
+        return Finished(ledger, [(block, known.get(key)) for block, key in zip(blocks, keys, strict=True)])
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    """A block with the key of its result."""
+
+    block: Any
+    key: str
 
 
 @dataclass(frozen=True)
 class _Recorded:
     """A job whose results go to the ledger where they are made, instead of travelling."""
 
-    stage: Stage
+    stage: str
+    folder: Path
     job: Job[Any, Payload]
 
-    def open(self, device: str) -> Callable[[Any], None]:
+    def open(self, device: str) -> Callable[[_Keyed], None]:
         function = self.job.open(device)
-        ledger = Ledger(self.stage.folder)
+        ledger = Ledger(self.folder)
 
-        def run(block: Any) -> None:
-            result, summary = function(block)
-            ledger.append(self.stage.name, self.stage.key, block.index, result, summary)
+        def run(keyed: _Keyed) -> None:
+            result, summary = function(keyed.block)
+            ledger.append(self.stage, keyed.key, result, summary)
 
         return run

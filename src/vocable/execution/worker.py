@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import IO, Any
 
-from vocable.errors import VocableError
+from vocable.errors import VocableError, sentence_of
 from vocable.execution.memory import keep_freed_memory
 from vocable.execution.messages import Opening, pack, read_message, unpack, write_message
 
@@ -56,6 +56,8 @@ def _answer(stream: IO[bytes], kind: str, value: Any) -> None:
 def _answer_error(stream: IO[bytes], error: BaseException) -> None:
     if isinstance(error, VocableError):
         _answer(stream, "mendable", error)
+    elif isinstance(error, (OSError, MemoryError)):
+        _answer(stream, "mendable", VocableError(sentence_of(error)))
     else:
         _answer(stream, "failed", "".join(traceback.format_exception(error)))
 

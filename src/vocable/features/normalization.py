@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vocable.artefacts.headers import digest_of_array
+from vocable.artefacts.headers import digest_of, digest_of_array
 from vocable.errors import InputError
 from vocable.features.kaldi import Frames
 
@@ -35,6 +35,11 @@ class Statistics:
 
     def __add__(self, other: Statistics) -> Statistics:
         return Statistics(self.count + other.count, self.total + other.total, self.squares + other.squares)
+
+    @property
+    def sums(self) -> NDArray[np.float64]:
+        """Values and squares, shape (2, dim)."""
+        return np.stack([self.total, self.squares])
 
     @property
     def mean(self) -> Frames:
@@ -73,6 +78,15 @@ class Normalization:
     def name(self) -> str:
         """What a `FeatureSpec` says of it: the scope, with the digest of a corpus's statistics."""
         return f"corpus:{digest_of_array(np.stack(self.corpus))}" if self.corpus is not None else self.scope
+
+    @property
+    def speakers_digest(self) -> str | None:
+        """SHA-256 of the speakers' statistics, with which their frames change, or None if there are none."""
+        if not self.speakers:
+            return None
+        return digest_of(
+            [[name, self.speakers[name].count, digest_of_array(self.speakers[name].sums)] for name in sorted(self.speakers)]
+        )
 
     def __call__(self, frames: Frames, speaker: str | None = None) -> Frames:
         """Return the frames of an utterance, normalised."""

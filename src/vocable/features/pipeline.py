@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from vocable.artefacts.feature_spec import FeatureSpec
+from vocable.artefacts.headers import digest_of
 from vocable.audio.blocks import Block
 from vocable.audio.decoding import Waveform, read_waveform
 from vocable.audio.faults import AudioFault, Skipped
@@ -23,11 +27,11 @@ class BlockFrames:
     """The frames of a block's usable utterances."""
 
     rows: list[int]
-    """Their rows in the manifest."""
+    """Their places in the block."""
     frames: list[Frames]
     """Each of shape (frames, dim)."""
     skipped: list[tuple[int, Skipped]]
-    """The rows that were left out, with the reason."""
+    """The places that were left out, with the reason."""
 
     def summary(self) -> list[list[Any]]:
         """Return what was left out as a ledger keeps it."""
@@ -41,17 +45,27 @@ def skipped_rows(finished: Finished[Any], block_of: Callable[[Any], Block] = lam
         finished: a stage whose summaries hold `BlockFrames.summary` under "skipped".
         block_of: returns a shard's block.
     """
-    found = {row: Skipped(*rest) for entry in finished.entries.values() for row, *rest in entry.summary["skipped"]}
-    for shard, reason in finished.died.values():
+    found: dict[int, Skipped] = {}
+    for shard, entry in finished.done():
+        for row, *rest in entry.summary["skipped"]:
+            found[block_of(shard).first + row] = Skipped(*rest)
+    for shard, reason in finished.given_up():
         block = block_of(shard)
         for row, item in enumerate(block.utterances, block.first):
-            found[row] = Skipped(item.path, "worker died", f"block {block.index}: {reason}")
+            found[row] = Skipped(item.path, "worker died", reason)
     return found
+
+
+def warn_given_up(what: str, finished: Finished[Block]) -> None:
+    """Say on the terminal which blocks something had to do without."""
+    for block, reason in finished.given_up():
+        first, last = block.utterances[0].path, block.utterances[-1].path
+        print(f"warning: {what} had to do without {first} … {last}: {reason}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
 class FramePipeline:
-    """Everything that turns audio into the frames of one `FeatureSpec`; a job for `run_shards`.
+    """Everything that turns audio into the frames of one `FeatureSpec`; a job for an engine.
 
     Args:
         base: what the extractor makes.
@@ -76,36 +90,54 @@ class FramePipeline:
         dim = self.base.dim * (2 * self.context + 1)
         return replace(self.base, dim=dim, frame_normalization=self.normalization.name, context=self.context)
 
+    @property
+    def key(self) -> str:
+        """Digest of all that frames depend on beside the audio: the spec, and what it doesn't say."""
+        return digest_of([self.spec.identity(), self.lenient, self.normalization.speakers_digest])
+
     def open(self, device: str) -> Callable[[Block], BlockFrames]:
         """Make the extractor on `device` and return the function that turns a block into frames."""
         extractor = extractor_of(self.base, device)
         return lambda block: self._frames(block, extractor)
 
+    def frames_of(self, waveforms: Sequence[Waveform]) -> list[Frames]:
+        """Return the frames of waveforms at the base's sample rate, each of shape (frames, dim)."""
+        return [self._finished(frames) for frames in extractor_of(self.base, "cpu")(waveforms)]
+
+    def _finished(self, frames: Frames, speaker: str | None = None) -> Frames:
+        return stack_context(self.normalization(frames, speaker), self.context)
+
     def _frames(self, block: Block, extractor: FeatureExtractor) -> BlockFrames:
         rows: list[int] = []
         waveforms: list[Waveform] = []
         skipped: list[tuple[int, Skipped]] = []
-        for row, utterance in enumerate(block.utterances, block.first):
+        for row, utterance in enumerate(block.utterances):
             try:
-                waveforms.append(self._waveform(utterance, block.sample_rate))
+                waveforms.append(self._waveform(block, utterance))
                 rows.append(row)
             except AudioFault as fault:
                 skipped.append((row, Skipped.of(utterance.path, fault)))
-        speakers = [block.utterances[row - block.first].speaker for row in rows]
-        frames = [
-            stack_context(self.normalization(item, speaker), self.context)
-            for item, speaker in zip(extractor(waveforms), speakers, strict=True)
-        ]
-        return BlockFrames(rows, frames, skipped)
+        kept: list[int] = []
+        made: list[Frames] = []
+        for row, frames in zip(rows, extractor(waveforms), strict=True):
+            utterance = block.utterances[row]
+            finished = self._finished(frames, utterance.speaker)
+            if np.isfinite(finished.sum(dtype=np.float64)):
+                kept.append(row)
+                made.append(finished)
+            else:
+                overflow = AudioFault("not finite", "its samples are so large that frames overflow")
+                skipped.append((row, Skipped.of(utterance.path, overflow)))
+        return BlockFrames(kept, made, sorted(skipped))
 
-    def _waveform(self, utterance: Utterance, counted_at: int) -> Waveform:
-        waveform = read_waveform(utterance.path, self.base.sample_rate, utterance.channel)
+    def _waveform(self, block: Block, utterance: Utterance) -> Waveform:
+        waveform = read_waveform(block.where(utterance), self.base.sample_rate, utterance.channel)
         if self.lenient:
             return waveform
-        if counted_at == self.base.sample_rate and len(waveform) != utterance.samples:
+        if block.sample_rate == self.base.sample_rate and len(waveform) != utterance.samples:
             raise AudioFault(
                 "changed",
-                f"{len(waveform)} samples at {counted_at} Hz, but the manifest says {utterance.samples}: "
+                f"{len(waveform)} samples at {block.sample_rate} Hz, but the manifest says {utterance.samples}: "
                 "the file is cut short or was replaced",
             )
         if len(waveform) < self.base.receptive_field:

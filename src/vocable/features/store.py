@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -10,7 +9,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vocable.artefacts.writing import space_checked, write_text
+from vocable.artefacts.headers import digest_of, digest_of_array
+from vocable.artefacts.writing import space_checked, write_bytes, write_text
 from vocable.errors import InputError, MismatchError
 from vocable.features.kaldi import Frames
 
@@ -37,8 +37,8 @@ class StoredFrames:
         MismatchError: the lengths don't add up to the rows.
     """
 
-    def __init__(self, npy: Path) -> None:
-        self.path = npy
+    def __init__(self, npy: str | Path) -> None:
+        self.path = npy = Path(npy)
         self.array = _mapped(npy)
         self.lengths = read_lengths(length_file(npy))
         self._ends = np.cumsum(self.lengths)
@@ -48,6 +48,12 @@ class StoredFrames:
                 f"{npy} has {len(self.array)} frames, but {length_file(npy).name} adds up to {total}: "
                 "its dump was interrupted; make both again"
             )
+
+    @property
+    def content(self) -> str:
+        """Digest of the lengths, and of name, size and time of the file: what work on it depends on."""
+        status = self.path.stat()
+        return digest_of([str(self.path.absolute()), status.st_size, status.st_mtime_ns, digest_of_array(self.lengths)])
 
     @property
     def dim(self) -> int:
@@ -95,54 +101,62 @@ class FrameAppender:
     """Adds utterances to a store, one at a time.
 
     Data come first, then the header that counts them, then the line in `.len`; so a kill leaves a file that NumPy opens, and
-    reopening it drops what an interrupted `append` left over. One process at a time may append to a store.
+    the next `append` drops what an interrupted one left over. One process at a time may append to a store.
 
     Args:
         npy: the array's file; made if it doesn't exist.
         dim: values in a frame.
 
     Raises:
-        MismatchError: the store has frames of another dimension, or fewer than its `.len` says.
+        MismatchError: the store has frames of another dimension or another header, or fewer than its `.len` says.
     """
 
-    def __init__(self, npy: Path, dim: int) -> None:
-        self._npy, self._dim = npy, dim
+    def __init__(self, npy: str | Path, dim: int) -> None:
+        self._npy, self._dim = (npy := Path(npy)), dim
         npy.parent.mkdir(parents=True, exist_ok=True)
-        if npy.exists():
-            self._rows = self._recover()
-        else:
-            self._rows = 0
-            npy.write_bytes(npy_header(0, dim))
-            length_file(npy).write_bytes(b"")
+        if not npy.exists():
+            write_text(length_file(npy), "")
+            write_bytes(npy, npy_header(0, dim))
+        self._rows: int | None = self._recover()
 
     def append(self, frames: Frames) -> None:
-        """Add an utterance's frames, shape (frames, dim)."""
+        """Add an utterance's frames, shape (frames, dim).
+
+        Raises:
+            MismatchError: frames of another dimension.
+            DiskFullError: nothing was added.
+        """
         if frames.ndim != 2 or frames.shape[1] != self._dim:
             raise MismatchError(
                 f"frames of shape {frames.shape} can't be added to {self._npy}, which holds {self._dim} values a frame"
             )
+        rows, self._rows = self._recover() if self._rows is None else self._rows, None
         with space_checked(self._npy):
             with self._npy.open("r+b") as file:
-                write_rows(file, self._rows, frames)
-                self._rows += len(frames)
+                write_rows(file, rows, frames)
                 file.seek(0)
-                file.write(npy_header(self._rows, self._dim))
+                file.write(npy_header(rows + len(frames), self._dim))
             with length_file(self._npy).open("a") as lines:
                 lines.write(f"{len(frames)}\n")
+        self._rows = rows + len(frames)
 
     def _recover(self) -> int:
+        """Drop what an interrupted append left over, and return the rows that are whole."""
         array = _mapped(self._npy)
         lengths = length_file(self._npy)
-        text = lengths.read_bytes()
+        text = lengths.read_bytes() if lengths.exists() else b""
         whole = text[: text.rfind(b"\n") + 1]
         rows = sum(int(line) for line in whole.split())
-        if array.shape[1] != self._dim or rows > len(array):
-            raise MismatchError(
-                f"{self._npy} holds {array.shape[0]} frames of {array.shape[1]} values; "
-                f"expected at least {rows} of {self._dim}: make it again"
-            )
-        if whole != text:
-            os.truncate(lengths, len(whole))
+        with self._npy.open("rb") as file:
+            header = file.read(_HEADER_SIZE)
+        if array.shape[1] != self._dim:
+            raise MismatchError(f"{self._npy} holds {array.shape[1]} values a frame, not {self._dim}: give another name")
+        if header != npy_header(len(array), self._dim):
+            raise MismatchError(f"{self._npy} has a header that can't grow: copy its frames to a new store")
+        if rows > len(array):
+            raise MismatchError(f"{self._npy} holds {len(array)} frames, but {lengths.name} adds up to {rows}: make both again")
+        if whole != text or not lengths.exists():
+            lengths.write_bytes(whole)
         with self._npy.open("r+b") as file:
             file.write(npy_header(rows, self._dim))
             file.truncate(_HEADER_SIZE + rows * self._dim * 4)
@@ -150,14 +164,21 @@ class FrameAppender:
 
 
 def make_room(npy: Path, rows: int, dim: int) -> None:
-    """Make a file with room for (rows, dim) float32, or leave alone the one that has it. Several processes may do so at once."""
-    size = _HEADER_SIZE + rows * dim * 4
+    """Make a new file with room for (rows, dim) float32.
+
+    Raises:
+        FileExistsError: it is there.
+    """
     npy.parent.mkdir(parents=True, exist_ok=True)
-    with space_checked(npy), npy.open("ab") as file:
-        if file.tell() != size:
-            file.truncate(size)
-    with space_checked(npy), npy.open("r+b") as file:
+    with space_checked(npy), npy.open("xb") as file:
+        file.truncate(_HEADER_SIZE + rows * dim * 4)
         file.write(npy_header(rows, dim))
+
+
+def has_room(npy: Path, rows: int, dim: int) -> bool:
+    """Tell whether a file has the header and the size of (rows, dim) float32."""
+    with npy.open("rb") as file:
+        return file.read(_HEADER_SIZE) == npy_header(rows, dim) and npy.stat().st_size == _HEADER_SIZE + rows * dim * 4
 
 
 def write_rows(file: BinaryIO, first: int, frames: Frames) -> None:

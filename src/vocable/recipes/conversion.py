@@ -12,12 +12,14 @@ from vocable.artefacts.writing import replacing
 from vocable.audio.manifest_files import is_manifest, read_manifest, write_manifest
 from vocable.clustering.codebook import read_codebook
 from vocable.errors import InputError
+from vocable.recipes.checking import manifest_beside, read_rows_of
+from vocable.recipes.corpus import CorpusSettings
 from vocable.units.label_files import SUFFIXES, open_units, read_units, text_writer, write_units
 from vocable.units.preflight import check_labels
 from vocable.units.units import Survey
 
 
-def convert(source: Path, target: Path, manifest: Path | None = None, sample_rate: int = 16000) -> str:
+def convert(source: Path, target: Path, manifest: Path | None = None, sample_rate: int = 16000, overwrite: bool = False) -> str:
     """Convert a file to the form that the target's suffix names, and say what was done.
 
     Codebooks: safetensors, `.npy`, scikit-learn's pickles and joblib files (read only). Labels: `.km`, `.units`, `.rle`.
@@ -28,10 +30,14 @@ def convert(source: Path, target: Path, manifest: Path | None = None, sample_rat
         target: written whole or not at all.
         manifest: whose utterance ids labels get that don't hold them.
         sample_rate: Hz in which a manifest counts.
+        overwrite: replace the target.
 
     Raises:
-        InputError: there is no such conversion.
+        InputError: there is no such conversion, or the target is there.
     """
+    CorpusSettings(sample_rate=sample_rate)  # says what is wrong with the rate
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} is there already: give another name, or --overwrite")
     if not source.is_file():
         raise InputError(f"{source} doesn't exist")
     if source.suffix in SUFFIXES or target.suffix in SUFFIXES:
@@ -49,10 +55,10 @@ def _labels(source: Path, target: Path, manifest: Path | None) -> str:
     if target.suffix == ".units":
         units = read_units(source)
         if units.ids is None:
-            beside = manifest or source.with_suffix(".tsv")
-            if not beside.exists():
+            beside = manifest or manifest_beside(source)
+            if beside is None:
                 raise InputError(f"{source} doesn't hold utterance ids, which {target.suffix} keeps: give --manifest")
-            rows = read_manifest(beside)
+            rows = read_rows_of(beside, units.header)
             check_labels(source.name, units.header, Survey.of(units, units.header.clusters), rows)
             units = replace(units, ids=rows.ids)
         write_units(target, units)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from vocable.artefacts.headers import canonical_json, digest_of
 from vocable.audio.blocks import shard_bounds
-from vocable.audio.faults import Skipped, printable
+from vocable.audio.decoding import extension_of
+from vocable.audio.faults import Skipped, count_reasons, printable
 from vocable.audio.manifest import Manifest, Utterance
-from vocable.audio.manifest_files import is_manifest, read_manifest
-from vocable.audio.scan import LengthLimits, candidates, examine, find_audio, without_duplicates
+from vocable.audio.manifest_files import is_manifest, read_rows
+from vocable.audio.scan import LengthLimits, candidates, check_root, examine, find_audio, with_states, without_duplicates
 from vocable.audio.speakers import with_speakers
+from vocable.errors import InputError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Payload, Stage
@@ -37,6 +41,18 @@ class CorpusSettings:
     """Leave out longer files."""
     speakers: str | None = None
     """Who speaks: a path pattern such as '{speaker}/*/*', or a file of lines 'utterance speaker'."""
+
+    def __post_init__(self) -> None:
+        if not 1000 <= self.sample_rate <= 1_000_000:
+            raise InputError(f"--sample-rate {self.sample_rate}: speech takes some thousand samples a second, 16000 as a rule")
+        for name in ("min_seconds", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} {value}: give a number of seconds")
+        if self.max_seconds is not None and self.max_seconds < self.min_seconds:
+            raise InputError(
+                f"--max-seconds {self.max_seconds:g} lies below --min-seconds {self.min_seconds:g}: nothing would be left"
+            )
 
     @property
     def limits(self) -> LengthLimits:
@@ -67,40 +83,78 @@ def open_corpus(source: Path, settings: CorpusSettings, engine: Engine, folder: 
         share: do only this run's part of the look-ups, as job arrays do; otherwise all that is missing.
 
     Raises:
-        InputError: the source is neither a folder nor a manifest.
+        InputError: the source is neither a folder nor a manifest, or nothing lies there.
     """
+    require_source(source)
+    skipped: list[Skipped] = []
     if is_manifest(source) and not source.is_dir():
-        given = read_manifest(source, settings.sample_rate)
-        root, rows = given.root, list(given.rows())
-        skipped: list[Skipped] = []
-        state = digest_of([given.digest, asdict(settings)])
+        root, rows = read_rows(source, settings.sample_rate)
     else:
-        root = os.path.abspath(source)
+        root = check_root(os.path.abspath(source))
         paths, skipped = find_audio(source, settings.ext)
-        rows, state = candidates(paths), digest_of([_states(root, paths), asdict(settings)])
-    found, missing = _examined(root, rows, settings, state, engine, folder, share)
+        rows = candidates(paths)
+    rows = with_states(root, rows)
+    # The time of the last change to a file's record says too much here: links and permissions change it as well.
+    seen = [[*astuple(row)[:-1], row.state.rpartition(":")[0]] for row in rows]
+    state = digest_of([_spelled(root), [list(map(_spelled, item)) for item in seen], asdict(settings)])
+    found, missing = _examined(root, rows, settings, engine, folder, share)
     utterances, unusable = without_duplicates(found)
     made = Manifest.of(utterances, root, settings.sample_rate)
     return Corpus(with_speakers(made, settings.speakers) if settings.speakers else made, [*skipped, *unusable], state, missing)
+
+
+def require_source(source: Path) -> None:
+    """Refuse a source that isn't there, before anything is made for its results.
+
+    Raises:
+        InputError: it isn't there.
+    """
+    if not source.exists():
+        raise InputError(f"{source} doesn't exist: give a folder of audio, or a manifest")
+
+
+def require_usable(corpus: Corpus, source: Path) -> None:
+    """Refuse a corpus of nothing.
+
+    Raises:
+        InputError: says why nothing could be used.
+    """
+    if len(corpus.manifest) or corpus.missing:
+        return
+    if corpus.skipped:
+        counts = ", ".join(f"{count} {reason}" for reason, count in count_reasons(corpus.skipped).items())
+        first = min(corpus.skipped)
+        raise InputError(f"{source} has no usable audio: {counts}; the first is {first.path}: {first.detail}")
+    if not source.is_dir():
+        raise InputError(f"{source} has no rows: give a manifest that lists audio, or a folder of it")
+    there, _ = find_audio(source)
+    found = Counter(f".{extension_of(path)}" for path in there).most_common()
+    if found:  # --ext asked for others
+        kinds = " and ".join(f"{count} {ending}" for ending, count in found)
+        raise InputError(f"{source} has no file with such an --ext, but {kinds}: name that, or leave --ext out")
+    raise InputError(f"{source} has no audio (no file of a known format): give a folder of speech, or a manifest")
 
 
 @dataclass(frozen=True)
 class _Rows:
     """A block of rows to look at; progress counts files."""
 
-    index: int
+    root: str
     rows: tuple[Utterance, ...]
 
     @property
     def size(self) -> float:
         return len(self.rows)
 
+    @property
+    def content(self) -> str:
+        return digest_of([_spelled(self.root), [list(map(_spelled, astuple(row))) for row in self.rows]])
+
 
 @dataclass(frozen=True)
 class _Examine:
     """A job: read the headers of a block of files."""
 
-    root: str
     sample_rate: int
     limits: LengthLimits
 
@@ -108,48 +162,40 @@ class _Examine:
         """Return the function that turns a block of rows into lines of JSON."""
 
         def run(block: _Rows) -> Payload:
-            rows = examine(self.root, block.rows, self.sample_rate, self.limits)
+            rows = examine(block.root, block.rows, self.sample_rate, self.limits)
             return "\n".join(canonical_json(_to_json(row)) for row in rows).encode(), {}
 
         return run
 
 
 def _examined(
-    root: str, rows: list[Utterance], settings: CorpusSettings, state: str, engine: Engine, folder: Path, share: bool
+    root: str, rows: list[Utterance], settings: CorpusSettings, engine: Engine, folder: Path, share: bool
 ) -> tuple[list[Utterance | Skipped], int]:
     """Return the rows with their lengths or faults, and how many blocks of them are still to be looked at by others."""
     if all(row.samples >= 0 for row in rows):
         return list(examine(root, rows, settings.sample_rate, settings.limits)), 0
-    blocks = [_Rows(at // _FILES_IN_BLOCK, tuple(rows[at : at + _FILES_IN_BLOCK])) for at in range(0, len(rows), _FILES_IN_BLOCK)]
-    first, last = shard_bounds(len(blocks), engine.work.nshard, engine.work.rank) if share else (0, len(blocks))
-    job = _Examine(root, settings.sample_rate, settings.limits)
-    with progress("scan", sum(block.size for block in blocks[first:last]), "files") as shown:
-        finished = Stage("scan", state, folder).run(job, blocks[first:last], engine, shown)
+    blocks = [_Rows(root, tuple(rows[at : at + _FILES_IN_BLOCK])) for at in range(0, len(rows), _FILES_IN_BLOCK)]
+    mine = slice(*shard_bounds(len(blocks), engine.work.nshard, engine.work.rank)) if share else slice(None)
+    with progress("scan", sum(block.size for block in blocks[mine]), "files") as shown:
+        job = _Examine(settings.sample_rate, settings.limits)
+        finished = Stage("scan", [settings.sample_rate, asdict(settings.limits)], folder).run(job, blocks, engine, shown, mine)
     found: list[Utterance | Skipped] = []
-    for _, lines in finished.results():
+    for _, _, lines in finished.results():
         found += [_from_json(json.loads(line)) for line in lines.decode().split("\n")]
-    for block, reason in finished.died.values():
+    for block, reason in finished.given_up():
         found += [Skipped(printable(row.path), "worker died", reason) for row in block.rows]
-    return found, len(blocks) - len(finished.entries) - len(finished.died)
+    return found, finished.missing
 
 
-def _states(root: str, paths: list[str]) -> list[Any]:
-    """Return name, size and time of each file: what tells that a folder has changed."""
-    states: list[Any] = []
-    for path in paths:
-        name = path.encode("utf-8", "surrogateescape").hex()
-        try:
-            status = os.stat(os.path.join(root, path))
-            states.append([name, status.st_size, status.st_mtime_ns])
-        except OSError:
-            states.append([name, None, None])
-    return states
+def _spelled(value: Any) -> Any:
+    """Return a value that JSON can hold: file names may hold bytes that are no text."""
+    return value.encode("utf-8", "surrogateescape").hex() if isinstance(value, str) and not value.isascii() else value
 
 
 def _to_json(row: Utterance | Skipped) -> list[Any]:
     if isinstance(row, Skipped):
         return ["skipped", row.path, row.reason, row.detail]
-    return ["utterance", row.id, row.path, row.samples, row.speaker, row.channel]
+    return ["utterance", *astuple(row)]
 
 
 def _from_json(value: list[Any]) -> Utterance | Skipped:

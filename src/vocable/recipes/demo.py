@@ -12,9 +12,9 @@ from vocable.artefacts.writing import replacing, write_text
 from vocable.audio.decoding import resample
 from vocable.evaluation.unit_quality import PhoneScores, phone_scores
 from vocable.execution.engine import Work
-from vocable.recipes.codebooks import FitSettings
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.espeak import Espeak, Voice
+from vocable.recipes.fitting import FitSettings
 from vocable.recipes.label_preparation import Preparation, Prepared, prepare
 from vocable.timelines.alignments import Alignments
 from vocable.timelines.timeline import Timeline
@@ -80,13 +80,17 @@ class Demonstration:
     """Of units drawn at random for the same frames."""
 
 
-def demonstrate(out: Path, clusters: int = 100, work: Work | None = None) -> Demonstration:
-    """Make the corpus in `out/corpus`, its labels in `out/labels`, and score them against the known phones."""
-    make_corpus(out / "corpus", out / "alignments")
+def demonstrate(out: Path, clusters: int = 100, work: Work | None = None, overwrite: bool = False) -> Demonstration:
+    """Make the corpus in `out/corpus`, its labels in `out/labels`, and score them against the known phones.
+
+    Raises:
+        InputError: espeak-ng isn't installed, or labels of other settings stand in `out` and `overwrite` isn't given.
+    """
     settings = Preparation(
         corpus=CorpusSettings(speakers="{speaker}/*"), fit=FitSettings(clusters=clusters), valid_percent=0.1, by_speaker=True
     )
-    prepared = prepare(out / "corpus", out / "labels", settings, work)
+    make_corpus(out / "corpus", out / "alignments")
+    prepared = prepare(out / "corpus", out / "labels", settings, work, overwrite)
     units = read_units(out / "labels" / "train.km")
     drawn = np.random.default_rng(0).integers(0, clusters, len(units.values))
     random = Units(drawn.astype(units.values.dtype), units.lengths, units.header)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vocable.artefacts.writing import write_text
 from vocable.audio.blocks import shard_bounds
-from vocable.audio.decoding import count_samples, resampled_length
+from vocable.audio.decoding import count_samples, extension_of, file_state, resampled_length
 from vocable.audio.faults import AudioFault, Skipped
 from vocable.audio.manifest import Manifest, Utterance
 from vocable.audio.manifest_files import read_manifest
@@ -21,9 +22,11 @@ from vocable.execution.engine import Engine
 from vocable.features.extractors import Mfcc
 from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
-from vocable.recipes.codebooks import FitSettings, fit_on_store
+from vocable.recipes.dumped import origin_of, require_frames
 from vocable.recipes.feature_dump import Dumped, dump_frames
-from vocable.recipes.stored_labels import label_store
+from vocable.recipes.fitting import FitSettings, fit_on_store
+from vocable.recipes.stored_labels import label_stores
+from vocable.recipes.workplace import open_workplace
 from vocable.units.dictionary import write_dictionary
 from vocable.units.label_files import open_units, text_writer
 
@@ -55,8 +58,9 @@ def write_manifests(
         path_must_contain: text that a file's real path must contain.
 
     Raises:
-        InputError: a fraction that isn't one, or no such folder.
+        InputError: a fraction that isn't one, or no such folder, or no such files in it.
     """
+    ext = ext.removeprefix(".")
     if not 0 <= valid_percent <= 1:
         raise InputError(f"--valid-percent {valid_percent} is not between 0 and 1: it is a fraction, 0.01 for one in a hundred")
     top = os.path.realpath(root)
@@ -75,6 +79,8 @@ def write_manifests(
             continue
         part = "train" if draw.random() > valid_percent or valid_percent == 0 else "valid"
         rows[part].append((os.path.relpath(real, top), samples))
+    if not any(rows.values()):
+        raise InputError(f"{root} has no usable *.{ext} file: {_what_else(top, skipped)}")
     if dest.suffix == ".tsv":
         targets = {"train": dest, "valid": dest.with_name("valid.tsv")}
     else:
@@ -86,6 +92,17 @@ def write_manifests(
     return WrittenManifests({target: len(rows[name]) for name, target in targets.items()}, skipped)
 
 
+def _what_else(top: str, skipped: list[Skipped]) -> str:
+    """Return what to do about a folder in which nothing was found."""
+    if skipped:
+        return f"{len(skipped)} can't be read, the first of them {skipped[0].path}: {skipped[0].detail}"
+    others = Counter(extension_of(path) for path in find_audio(Path(top))[0])
+    if not others:
+        return "give another folder"
+    kinds = ", ".join(f"{count} .{name}" for name, count in others.most_common())
+    return f"there are {kinds}: give --ext {others.most_common()[0][0]}"
+
+
 def dump_mfcc(
     tsv_dir: Path,
     split: str,
@@ -93,21 +110,23 @@ def dump_mfcc(
     rank: int,
     feat_dir: Path,
     engine: Engine,
-    folder: Path,
     sample_rate: int,
     warn: Callable[[str], None],
 ) -> Dumped:
-    """Write `{split}_{rank}_{nshard}.npy` and `.len` with the MFCCs of a shard of `{split}.tsv`.
+    """Write `{split}_{rank}_{nshard}.npy` and `.len` with the MFCCs of a shard of `{split}.tsv`; what stood there is replaced.
 
     Raises:
         InputError: a file can't be used: features must line up with the manifest's rows.
     """
     manifest = read_manifest(tsv_dir / f"{split}.tsv", sample_rate)
+    if not len(manifest):
+        raise InputError(f"{tsv_dir / f'{split}.tsv'} has no rows: list some audio in it")
     first, last = shard_bounds(len(manifest), nshard, rank)
     rows = [_looked_up(manifest, row, sample_rate, warn) for row in range(first, last)]
     shard = Manifest.of(rows, manifest.root, sample_rate)
     pipeline = FramePipeline(Mfcc(sample_rate).spec, lenient=True)
-    return dump_frames(shard, pipeline, engine, feat_dir / f"{split}_{rank}_{nshard}.npy", folder, strict=True)
+    npy = feat_dir / f"{split}_{rank}_{nshard}.npy"
+    return dump_frames(shard, pipeline, engine, npy, open_workplace(feat_dir), strict=True, overwrite=True)
 
 
 def shards_of(feat_dir: Path, split: str, nshard: int) -> list[StoredFrames]:
@@ -116,28 +135,34 @@ def shards_of(feat_dir: Path, split: str, nshard: int) -> list[StoredFrames]:
     Raises:
         InputError: names the first that is missing.
     """
-    paths = [feat_dir / f"{split}_{rank}_{nshard}.npy" for rank in range(nshard)]
-    for rank, path in enumerate(paths):
-        if not path.is_file():
-            raise InputError(f"{path} doesn't exist: dump shard {rank} of {nshard} first")
-    return [StoredFrames(path) for path in paths]
+    paths = _all_shards(feat_dir, split, nshard, "npy", "dump")
+    return require_frames(feat_dir, [StoredFrames(path) for path in paths])
 
 
 def learn_kmeans(feat_dir: Path, split: str, nshard: int, km_path: Path, settings: FitSettings, engine: Engine) -> Codebook:
     """Fit k-means to dumped features and write our codebook to exactly `km_path`, whatever its suffix."""
-    codebook = fit_on_store(shards_of(feat_dir, split, nshard), settings, engine)
+    if km_path.is_dir():
+        raise InputError(f"{km_path} is a folder: give the path of the codebook to write, such as {km_path / 'km.safetensors'}")
+    stores = shards_of(feat_dir, split, nshard)
+    codebook = fit_on_store(stores, settings, engine, open_workplace(km_path.parent))
     codebook.write(km_path)
     return codebook
 
 
 def dump_km_label(
-    feat_dir: Path, split: str, km_path: Path, nshard: int, rank: int, lab_dir: Path, engine: Engine, folder: Path
-) -> Path:
-    """Label the dumped features of a shard and write `{split}_{rank}_{nshard}.km`."""
+    feat_dir: Path, split: str, km_path: Path, nshard: int, rank: int, lab_dir: Path, engine: Engine
+) -> tuple[Path, int]:
+    """Label the dumped features of a shard, write `{split}_{rank}_{nshard}.km`, and return it and its number of lines."""
+    shard_bounds(nshard, nshard, rank)
     name = f"{split}_{rank}_{nshard}"
+    store = StoredFrames(feat_dir / f"{name}.npy")
+    origin = origin_of(store.path)
+    labels = label_stores([store], [origin], read_codebook(km_path), engine, open_workplace(lab_dir))
     target = lab_dir / f"{name}.km"
-    label_store(feat_dir / f"{name}.npy", read_codebook(km_path), engine, target, folder)
-    return target
+    with text_writer(target, replace(labels.header(None), manifest=origin.manifest)) as write:
+        for units in labels.sequences():
+            write(units)
+    return target, len(store)
 
 
 def merge_labels(lab_dir: Path, split: str, nshard: int) -> tuple[Path, int]:
@@ -147,10 +172,7 @@ def merge_labels(lab_dir: Path, split: str, nshard: int) -> tuple[Path, int]:
         InputError: a shard is missing.
         MismatchError: the shards were made with different codebooks.
     """
-    paths = [lab_dir / f"{split}_{rank}_{nshard}.km" for rank in range(nshard)]
-    for rank, path in enumerate(paths):
-        if not path.is_file():
-            raise InputError(f"{path} doesn't exist: label shard {rank} of {nshard} first; nothing was merged")
+    paths = _all_shards(lab_dir, split, nshard, "km", "label")
     opened = [open_units(path) for path in paths]
     first = opened[0][0]
     for path, (header, _) in zip(paths, opened, strict=True):
@@ -166,27 +188,42 @@ def merge_labels(lab_dir: Path, split: str, nshard: int) -> tuple[Path, int]:
     return target, lines
 
 
-def labels_dictionary(prefix: Path, dest: Path) -> tuple[Path, int]:
-    """Write `dict.km.txt` for the labels `{prefix}.km`, with the units in order; return it and their number."""
-    header, sequences = open_units(prefix.with_name(prefix.name + ".km"))
-    clusters = header.clusters or 1 + max((int(units.max()) for units in sequences if len(units)), default=-1)
+def labels_dictionary(prefixes: list[Path], dest: Path) -> tuple[Path, int]:
+    """Write `dict.km.txt` for the labels `{prefix}.km` of all splits, with the units in order; return it and their number."""
+    clusters = 0
+    for prefix in prefixes:
+        header, sequences = open_units(prefix.with_name(prefix.name + ".km"))
+        largest = max((int(units.max()) for units in sequences if len(units)), default=-1)
+        clusters = max(clusters, header.clusters or 0, largest + 1)
     if not clusters:
-        raise InputError(f"{prefix}.km holds no units, so it has no dictionary")
+        raise InputError(f"{prefixes[0]}.km holds no units, so it has no dictionary")
     write_dictionary(dest / "dict.km.txt", clusters)
     return dest / "dict.km.txt", clusters
+
+
+def _all_shards(folder: Path, split: str, nshard: int, suffix: str, verb: str) -> list[Path]:
+    """Return the paths of all shards, if all are there."""
+    if nshard < 1:
+        raise InputError(f"{nshard} shards hold nothing: give the number of shards that were made")
+    paths = [folder / f"{split}_{rank}_{nshard}.{suffix}" for rank in range(nshard)]
+    for rank, path in enumerate(paths):
+        if not path.is_file():
+            raise InputError(f"{path} doesn't exist: {verb} shard {rank} of {nshard} first; nothing was written")
+    return paths
 
 
 def _looked_up(manifest: Manifest, row: int, sample_rate: int, warn: Callable[[str], None]) -> Utterance:
     """Return a row with the length its file really has at `sample_rate`."""
     item = manifest[row]
+    path = manifest.where(item)
     try:
-        counted, rate = count_samples(item.path)
+        counted, rate = count_samples(path)
     except AudioFault as fault:
         raise InputError(
-            f"row {row + 1} of the manifest, {manifest.paths[row]}: {fault}; "
+            f"row {row + 1} of the manifest, {item.path}: {fault}; "
             "features must line up with the manifest, so remove the row or mend the file"
         ) from fault
     samples = resampled_length(counted, rate, sample_rate)
     if abs(samples - item.samples) > _LENGTH_TOLERANCE:
-        warn(f"{manifest.paths[row]} has {samples} samples at {sample_rate} Hz, the manifest says {item.samples}")
-    return Utterance(item.id, manifest.paths[row], samples)
+        warn(f"{item.path} has {samples} samples at {sample_rate} Hz, the manifest says {item.samples}")
+    return replace(item, samples=samples, state=file_state(path))

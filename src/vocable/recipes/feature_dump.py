@@ -7,28 +7,31 @@ blocks straight into a part file, and a block that is written twice has the same
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vocable.artefacts.feature_spec import FeatureSpec
-from vocable.artefacts.headers import Header, digest_of, read_header, write_header
+from vocable.artefacts.headers import Header, write_header
 from vocable.artefacts.writing import replacing, space_checked, writer_name
 from vocable.audio.blocks import Block, blocks_of
 from vocable.audio.faults import Skipped, require_none
 from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import write_manifest
-from vocable.errors import InputError, WorkerError
+from vocable.errors import VocableError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Payload, Stage
 from vocable.features.normalization import Normalization
 from vocable.features.pipeline import FramePipeline, skipped_rows
-from vocable.features.store import StoredFrames, length_file, make_room, npy_header, write_lengths, write_rows
+from vocable.features.store import has_room, length_file, make_room, npy_header, write_lengths, write_rows
+from vocable.recipes.dumped import FORMAT, read_origin
+from vocable.recipes.labels import manifest_name
+from vocable.recipes.workplace import Claim
 
-FORMAT = "vocable.frames/1"
+_ALIGNED = "features must line up with the manifest's rows, so mend the file or remove its row"
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,20 @@ class Dumped:
     utterances: int
     frames: int
     skipped: list[Skipped]
+    was_done: bool = False
+    """They stood there already."""
 
 
 def dump_frames(
-    manifest: Manifest, pipeline: FramePipeline, engine: Engine, npy: Path, folder: Path, strict: bool = False
+    manifest: Manifest,
+    pipeline: FramePipeline,
+    engine: Engine,
+    npy: Path,
+    folder: Path,
+    strict: bool = False,
+    overwrite: bool = False,
 ) -> Dumped:
-    """Write the frames of a manifest to `npy`, with `.len`, a header and the manifest of the rows that have frames beside it.
+    """Write the frames of a manifest to `npy`, with `.len`, the manifest of the rows that have frames, and a header beside it.
 
     Args:
         manifest: all its rows are wanted.
@@ -53,99 +64,120 @@ def dump_frames(
         npy: where the frames go.
         folder: where the work is kept until it is whole.
         strict: leave nothing out.
+        overwrite: replace frames of something else.
 
     Raises:
         DiskFullError: the next run goes on with what is missing.
-        InputError: with `strict`, a row that has no frames.
+        InputError: with `strict`, a row that has no frames; or frames of something else stand there.
     """
+    blocks = list(blocks_of(manifest))
+    claim = Claim.of(
+        folder, npy.stem, [pipeline.key, engine.work.kind, [block.content for block in blocks]], _files(npy, manifest)
+    )
+    while True:
+        if claim.is_settled() and (standing := _standing(npy)) is not None:
+            if strict:
+                require_none(standing.skipped, remedy=_ALIGNED)
+            return standing
+        claim.take(overwrite)
+        try:
+            return _dump(manifest, blocks, pipeline, engine, npy, claim, strict)
+        except _PartGoneError:
+            continue  # another process has finished the same dump, or cleared it away
+
+
+def _files(npy: Path, manifest: Manifest) -> list[Path]:
+    return [npy, length_file(npy), npy.with_name(manifest_name(npy.stem, manifest)), npy.with_suffix(".json")]
+
+
+def _standing(npy: Path) -> Dumped | None:
+    """Return what stands there, if it is whole."""
+    header = read_origin(npy)
+    if header is None or not has_room(npy, header["frames"], header["features"]["dim"]):
+        return None
+    return Dumped(npy, header["utterances"], header["frames"], [Skipped(*item) for item in header["skipped"]], was_done=True)
+
+
+def _dump(
+    manifest: Manifest,
+    blocks: list[Block],
+    pipeline: FramePipeline,
+    engine: Engine,
+    npy: Path,
+    claim: Claim,
+    strict: bool,
+) -> Dumped:
     spec = pipeline.spec
-    made_from = {
-        "features": spec.to_json(),
-        "normalization": _normalization_json(pipeline.normalization),
-        "source": manifest.digest,
-    }
-    if npy.exists() and made_from.items() <= (_header_of(npy) or {}).items():
-        return _dumped(npy)
     counts = np.array([spec.frame_count(samples) for samples in manifest.samples.tolist()], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)])
-    part = _part(folder, npy, digest_of([made_from, pipeline.lenient]))
-    make_room(part, int(starts[-1]), spec.dim)
-    blocks = [_Placed(block, int(starts[block.first])) for block in blocks_of(manifest)]
+    part = _part(claim, npy.stem, int(starts[-1]), spec.dim)
+    placed = [_Placed(block, int(starts[block.first])) for block in blocks]
     with progress(npy.stem, manifest.seconds) as shown:
         # The part's own name is in the key: what was written to a part that is gone is not done.
-        finished = Stage("frames", part.name, folder).run(_WriteFrames(pipeline, part), blocks, engine, shown)
-    skipped = skipped_rows(finished, lambda placed: placed.block)
+        stage = Stage("frames", [claim.made_from, part.name], claim.folder)
+        finished = stage.run(_WriteFrames(pipeline, part), placed, engine, shown)
+    skipped = skipped_rows(finished, lambda item: item.block)
     if strict:
-        require_none(list(skipped.values()))
+        require_none(list(skipped.values()), remedy=_ALIGNED)
     kept = [row for row in range(len(manifest)) if row not in skipped]
     chosen = manifest.select(kept) if skipped else manifest
+    # The header goes last and away first: frames never stand under one that isn't theirs. Until it is there the part stays.
+    header = npy.with_suffix(".json")
+    header.unlink(missing_ok=True)
+    try:
+        if skipped:
+            _copy_rows(part, npy, [(int(starts[row]), int(counts[row])) for row in kept], spec.dim)
+        else:
+            _link(part, npy)
+    except FileNotFoundError as error:
+        raise _PartGoneError(f"{part} is gone") from error
     write_lengths(length_file(npy), counts[kept])
-    write_manifest(npy.with_suffix(".tsv"), chosen)
-    outcome = {"manifest": chosen.digest, "utterances": len(kept), "frames": int(counts[kept].sum())}
-    lost = [[item.path, item.reason, item.detail] for item in sorted(skipped.values())]
-    write_header(npy.with_suffix(".json"), {"format": FORMAT, **made_from, **outcome, "skipped": lost})
-    if skipped:
-        _copy_rows(part, npy, [(int(starts[row]), int(counts[row])) for row in kept], spec.dim)
-        part.unlink()
-    else:
+    write_manifest(npy.with_name(manifest_name(npy.stem, chosen)), chosen)
+    write_header(
+        header,
+        {
+            "format": FORMAT,
+            "features": spec.to_json(),
+            "normalization": _normalization_json(pipeline.normalization),
+            "manifest": chosen.digest,
+            "utterances": len(kept),
+            "frames": int(counts[kept].sum()),
+            "skipped": [[item.path, item.reason, item.detail] for item in sorted(skipped.values())],
+        },
+    )
+    if not any(finished.given_up()):  # what killed its worker is tried again next time
+        claim.settle()
+    part.unlink(missing_ok=True)
+    return Dumped(npy, len(kept), int(counts[kept].sum()), sorted(skipped.values()))
+
+
+class _PartGoneError(VocableError):
+    """The file under way was moved into place, or removed, by another process."""
+
+
+def _part(claim: Claim, stem: str, rows: int, dim: int) -> Path:
+    """Return the part file of an earlier run, or a new one with room for all frames. No part is ever filled up again."""
+    name = f"{stem}-{claim.made_from[:16]}"
+    for found in sorted(claim.folder.glob(f"{glob.escape(name)}-*.npy")):
+        if has_room(found, rows, dim):
+            return found
+    part = claim.folder / f"{name}-{writer_name()}.npy"
+    make_room(part, rows, dim)
+    return part
+
+
+def _link(part: Path, npy: Path) -> None:
+    """Put the part in its place, and keep it until the header stands there too."""
+    beside = npy.with_name(f".{npy.name[:50]}.{writer_name()}.part")
+    npy.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(part, beside)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a filesystem without links
         part.replace(npy)
-    return _dumped(npy)
-
-
-def _part(folder: Path, npy: Path, key: str) -> Path:
-    """Return the part file of an earlier run, or the name of a new one."""
-    stem = f"{npy.stem}-{key[:16]}"
-    found = sorted(folder.glob(f"{glob.escape(stem)}-*.npy"))
-    return found[0] if found else folder / f"{stem}-{writer_name()}.npy"
-
-
-def _dumped(npy: Path) -> Dumped:
-    header = read_header(npy.with_suffix(".json"), FORMAT)
-    return Dumped(npy, header["utterances"], header["frames"], [Skipped(*item) for item in header["skipped"]])
-
-
-def stores_in(folder: Path, name: str) -> list[StoredFrames]:
-    """Return the shards `name_RANK_NSHARD.npy` of a folder in order of rank, or none if there are none.
-
-    Raises:
-        InputError: a shard is missing, or there are shards of several sets.
-    """
-    found: dict[int, dict[int, Path]] = {}
-    for path in folder.glob(f"{glob.escape(name)}_*_*.npy"):
-        shard, _, of = path.stem.removeprefix(f"{name}_").partition("_")
-        if shard.isdigit() and of.isdigit():
-            found.setdefault(int(of), {})[int(shard)] = path
-    if not found:
-        return []
-    if len(found) > 1:
-        raise InputError(
-            f"{folder} holds shards of {name!r} of {' and of '.join(map(str, sorted(found)))}: keep those of one number"
-        )
-    nshard, paths = next(iter(found.items()))
-    missing = [rank for rank in range(nshard) if rank not in paths]
-    if missing:
-        raise InputError(f"{folder} lacks {name}_{missing[0]}_{nshard}.npy: dump shard {missing[0]} of {nshard} first")
-    return [StoredFrames(paths[rank]) for rank in range(nshard)]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What dumped frames are, as far as a header beside them says."""
-
-    spec: FeatureSpec | None = None
-    normalization: Normalization = field(default_factory=Normalization)
-    manifest: str | None = None
-    """Digest."""
-
-
-def origin_of(npy: Path) -> Origin:
-    """Read where dumped frames come from."""
-    header = _header_of(npy)
-    if header is None:
-        return Origin()
-    known = header["normalization"]
-    corpus = None if known["corpus"] is None else tuple(np.array(values, dtype=np.float32) for values in known["corpus"])
-    return Origin(FeatureSpec.from_json(header["features"]), Normalization(known["scope"], corpus), header["manifest"])  # type: ignore[arg-type]
+        return
+    beside.replace(npy)
 
 
 def _normalization_json(normalization: Normalization) -> Header:
@@ -161,12 +193,12 @@ class _Placed:
     start: int
 
     @property
-    def index(self) -> int:
-        return self.block.index
-
-    @property
     def size(self) -> float:
         return self.block.size
+
+    @property
+    def content(self) -> str:
+        return self.block.content
 
 
 @dataclass(frozen=True)
@@ -184,22 +216,17 @@ class _WriteFrames:
             made = frames_of(placed.block)
             frames = dict(zip(made.rows, made.frames, strict=True))
             at = placed.start
-            with space_checked(self.part), self.part.open("r+b") as file:
-                for row, item in enumerate(placed.block.utterances, placed.block.first):
-                    count = spec.frame_count(item.samples)
-                    if row in frames:
-                        if len(frames[row]) != count:
-                            raise WorkerError(f"{item.path} gave {len(frames[row])} frames where {count} were expected")
-                        write_rows(file, at, frames[row])
-                    at += count
+            try:
+                with space_checked(self.part), self.part.open("r+b") as file:
+                    for row, item in enumerate(placed.block.utterances):
+                        if row in frames:
+                            write_rows(file, at, frames[row])
+                        at += spec.frame_count(item.samples)
+            except FileNotFoundError as error:
+                raise _PartGoneError(f"{self.part} is gone") from error
             return b"", {"skipped": made.summary()}
 
         return run
-
-
-def _header_of(npy: Path) -> Header | None:
-    path = npy.with_suffix(".json")
-    return read_header(path, FORMAT) if path.exists() else None
 
 
 def _copy_rows(source: Path, target: Path, ranges: list[tuple[int, int]], dim: int) -> None:

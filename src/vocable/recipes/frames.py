@@ -11,7 +11,6 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from vocable.artefacts.feature_spec import FeatureSpec
-from vocable.artefacts.headers import digest_of
 from vocable.audio.blocks import Block, blocks_of
 from vocable.audio.manifest import Manifest
 from vocable.clustering.codebook import Codebook
@@ -21,7 +20,7 @@ from vocable.execution.progress import progress
 from vocable.execution.stages import Payload, Stage
 from vocable.features.extractors import LogMel, Mfcc
 from vocable.features.normalization import Normalization, Scope, Statistics
-from vocable.features.pipeline import FramePipeline
+from vocable.features.pipeline import FramePipeline, warn_given_up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +35,12 @@ class FrameChoice:
     """Take out mean and variance of each value."""
     context: int = 0
     """Neighbours stacked on each side of a frame."""
+
+    def __post_init__(self) -> None:
+        if self.features != "logmel" and self.mel_bins != FrameChoice.mel_bins:
+            raise InputError(f"--mel-bins {self.mel_bins} goes with --features logmel")
+        if self.context < 0:
+            raise InputError(f"--context {self.context}: neighbours can't be fewer than none")
 
     def base(self, sample_rate: int) -> FeatureSpec:
         """Return what the extractor makes, before normalisation and context."""
@@ -58,15 +63,24 @@ def pipeline_of(codebook: Codebook, manifest: Manifest, engine: Engine, folder: 
     Raises:
         MismatchError: the codebook doesn't say what frames it is for.
     """
-    spec = codebook.spec
-    if spec is None:
-        raise MismatchError(
-            "the codebook doesn't say what frames it is for, as imported ones don't: name them and give --assume-features"
-        )
+    spec = spec_of(codebook)
     normalization = codebook.normalization
     if normalization.scope == "speaker":
         normalization = _normalization("speaker", FramePipeline(spec.base, lenient=lenient), manifest, engine, folder)
     return FramePipeline(spec.base, normalization, spec.context, lenient)
+
+
+def spec_of(codebook: Codebook) -> FeatureSpec:
+    """Return what frames a codebook is for.
+
+    Raises:
+        MismatchError: it doesn't say.
+    """
+    if codebook.spec is None:
+        raise MismatchError(
+            "the codebook doesn't say what frames it is for, as imported ones don't: name them and give --assume-features"
+        )
+    return codebook.spec
 
 
 def assume_frames(codebook: Codebook, choice: FrameChoice, sample_rate: int) -> Codebook:
@@ -107,11 +121,13 @@ def _normalization(scope: Scope, plain: FramePipeline, manifest: Manifest, engin
 
 def _statistics(scope: Scope, plain: FramePipeline, manifest: Manifest, engine: Engine, folder: Path) -> dict[str, Statistics]:
     """Return sums over all frames by speaker, or under "" over the corpus; blocks are added in their order."""
-    key = digest_of([manifest.digest, plain.spec.identity(), list(manifest.speakers or ()) if scope == "speaker" else None])
+    job = _Sums(plain, scope == "speaker")
     with progress("statistics", manifest.seconds) as shown:
-        finished = Stage("statistics", key, folder).run(_Sums(plain, scope == "speaker"), blocks_of(manifest), engine, shown)
+        stage = Stage("statistics", [plain.key, scope, engine.work.kind], folder)
+        finished = stage.run(job, list(blocks_of(manifest)), engine, shown)
+    warn_given_up("the statistics", finished)
     total: dict[str, Statistics] = {}
-    for _, result in finished.results():
+    for _, _, result in finished.results():
         for name, sums in _unpacked(result).items():
             total[name] = total[name] + sums if name in total else sums
     return total
@@ -131,7 +147,7 @@ class _Sums:
             made = frames_of(block)
             sums: dict[str, Statistics] = {}
             for row, frames in zip(made.rows, made.frames, strict=True):
-                speaker = block.utterances[row - block.first].speaker
+                speaker = block.utterances[row].speaker
                 name = (speaker or "") if self.by_speaker else ""
                 one = Statistics.of(frames)
                 sums[name] = sums[name] + one if name in sums else one

@@ -9,28 +9,25 @@ from typing import Any
 
 from vocable.artefacts.headers import Header, canonical_json, read_header, write_header
 from vocable.artefacts.run_log import RunLog
-from vocable.artefacts.writing import remove_leftovers
-from vocable.audio.faults import Skipped, count_reasons, read_skipped, require_none, write_skipped
+from vocable.audio.faults import Skipped, count_lost, count_reasons, read_skipped, require_none, write_skipped
 from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import read_manifest
 from vocable.audio.speakers import split
 from vocable.clustering.codebook import Codebook, read_codebook
-from vocable.errors import InputError
 from vocable.execution.engine import Engine, Work
 from vocable.features.pipeline import FramePipeline
-from vocable.recipes.codebooks import FitSettings, fit_on_audio
-from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus
+from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_source, require_usable
+from vocable.recipes.fitting import FitSettings, fit_on_audio
 from vocable.recipes.frames import FrameChoice, pipeline_for
-from vocable.recipes.labels import Labels, label_manifest
+from vocable.recipes.labels import Labels, label_files, label_manifest, manifest_name
+from vocable.recipes.workplace import Claim, open_workplace
 from vocable.units.dictionary import write_dictionary
-from vocable.units.label_files import open_units
+from vocable.units.label_files import SUFFIXES, open_units
 from vocable.units.preflight import check_labels
 from vocable.units.units import Survey
 from vocable.units.usage import usage_scores
 
 FORMAT = "vocable.preparation/1"
-WORK_FOLDER = ".vocable"
-"""Finished blocks of work, below the output folder; it may be removed when nothing runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +58,9 @@ class Prepared:
     codebook: Codebook
     summary: Header
     missing: int = 0
-    """Blocks that other shards have still to label; the last shard writes the label files."""
+    """Blocks that other parts of the work have still to label; the last one writes the label files."""
+    was_done: bool = False
+    """Everything stood there already."""
 
 
 def prepare(source: Path, out: Path, settings: Preparation, work: Work | None = None, overwrite: bool = False) -> Prepared:
@@ -73,124 +72,138 @@ def prepare(source: Path, out: Path, settings: Preparation, work: Work | None = 
     Raises:
         InputError: nothing usable, or `out` holds labels of other settings or audio and `overwrite` isn't given.
     """
-    folder = out / WORK_FOLDER
-    if not source.exists():
-        raise InputError(f"{source} doesn't exist: give a folder of speech, or a manifest")
-    _claim(out, settings, overwrite)
-    with RunLog(out / "run.jsonl").recorded(), Engine(work or Work()) as engine:
+    require_source(source)
+    folder = open_workplace(out)
+    with Engine(work or Work()) as engine:
         corpus = open_corpus(source, settings.corpus, engine, folder)
+        require_usable(corpus, source)
+        train, valid = split(corpus.manifest, settings.valid_percent, settings.fit.seed, settings.by_speaker)
+        parts = {"train": train, **({"valid": valid} if len(valid) else {})}
+        claim = Claim.of(folder, "prepare", [_json(settings), corpus.state], _files(out, parts, settings), _all_files(out))
+        if claim.is_settled() or _vouched_for(out, corpus, settings, claim):
+            standing = _standing(out, parts, settings, was_done=True)
+            if settings.strict:
+                require_none(standing.skipped, out / "skipped.jsonl")
+            return standing
+        claim.check(overwrite, _why(out, settings))
         if settings.strict:
-            require_none(corpus.skipped)
-        if _is_finished(out, corpus, overwrite):
-            return _finished(out)
-        train, valid = _splits(source, corpus, settings)
-        pipeline = pipeline_for(settings.frames, settings.corpus.sample_rate, train, engine, folder)
-        codebook = _codebook(out, train, pipeline, settings, engine)
-        labels = {"train": label_manifest(train, pipeline, codebook, engine, folder, "label train")}
-        if len(valid):
-            labels["valid"] = label_manifest(valid, pipeline, codebook, engine, folder, "label valid")
-        return _written(out, corpus, labels, settings)
+            _refuse(corpus.skipped, out)
+        claim.take(overwrite)
+        write_header(out / "prepare.json", {"format": FORMAT, "settings": _json(settings)})
+        with RunLog(out / "run.jsonl").recorded():
+            pipeline = pipeline_for(settings.frames, settings.corpus.sample_rate, train, engine, folder)
+            codebook = _codebook(out, train, pipeline, settings, engine, folder)
+            labels = {
+                name: label_manifest(part, pipeline, codebook, engine, folder, f"label {name}") for name, part in parts.items()
+            }
+            skipped = [*corpus.skipped, *(item for part in labels.values() for item in part.skipped().values())]
+            if missing := sum(part.missing for part in labels.values()):
+                return Prepared(out, {}, skipped, codebook, {}, missing)
+            if settings.strict:
+                _refuse(skipped, out)
+            _write(out, corpus, labels, skipped, codebook, settings)
+            if not count_lost(skipped) + codebook.fit.get("lost", 0):
+                claim.settle()
+    return _standing(out, parts, settings)
 
 
-def _claim(out: Path, settings: Preparation, overwrite: bool) -> None:
-    """Make the output folder ours: note the settings, or check that they are those noted before."""
-    path = out / "prepare.json"
-    header = {"format": FORMAT, "settings": asdict(settings)}
-    if path.exists() and read_header(path, FORMAT) != json.loads(canonical_json(header)):
-        if not overwrite:
-            was, now = read_header(path, FORMAT)["settings"], json.loads(canonical_json(header["settings"]))
-            raise InputError(
-                f"{out} was begun with other settings ({_first_difference(was, now)}): give another --out, or --overwrite"
-            )
-        _clear(out)
-    write_header(path, header)
-    remove_leftovers(out)
-    remove_leftovers(out / WORK_FOLDER)
+def _vouched_for(out: Path, corpus: Corpus, settings: Preparation, claim: Claim) -> bool:
+    """Tell whether results whose work folder was removed are these: by settings, names and lengths."""
+    noted, summary = out / "prepare.json", out / "summary.json"
+    if claim.is_known() or not noted.exists() or not all(path.exists() for path in claim.files):
+        return False
+    same_settings = read_header(noted, FORMAT)["settings"] == _json(settings)
+    return same_settings and read_header(summary).get("corpus") == corpus.manifest.digest
 
 
-def _is_finished(out: Path, corpus: Corpus, overwrite: bool) -> bool:
-    """Tell whether everything is written; an output of other audio is refused, or cleared away."""
-    noted, summary = out / WORK_FOLDER / "corpus.json", out / "summary.json"
-    same = not summary.exists() or read_header(summary)["corpus"] == corpus.manifest.digest
-    if noted.exists():
-        same = same and read_header(noted)["state"] == corpus.state
-    if not same:
-        if not overwrite:
-            raise InputError(f"the audio has changed since {out} was begun: give another --out, or --overwrite to make it anew")
-        _clear(out)
-    write_header(noted, {"state": corpus.state})
-    return summary.exists()
+def _refuse(skipped: list[Skipped], out: Path) -> None:
+    if skipped:
+        write_skipped(out / "skipped.jsonl", skipped)
+        require_none(skipped, out / "skipped.jsonl")
 
 
-def _clear(out: Path) -> None:
-    """Remove what an earlier preparation wrote, the sign that it was finished first."""
-    for name in ("summary.json", "codebook.safetensors", "dict.km.txt", "skipped.jsonl"):
-        (out / name).unlink(missing_ok=True)
-    for split_name in ("train", "valid"):
-        for ending in (".tsv", ".csv", ".km", ".km.json", ".units", ".rle", ".rle.json"):
-            (out / f"{split_name}{ending}").unlink(missing_ok=True)
+def _files(out: Path, parts: dict[str, Manifest], settings: Preparation) -> list[Path]:
+    """Return all results, the summary, which comes last, first."""
+    names = ["summary.json", "codebook.safetensors", "dict.km.txt", "skipped.jsonl"]
+    labels = (path for name, part in parts.items() for path in label_files(out, name, settings.forms, part))
+    return [*(out / name for name in names), *labels]
 
 
-def _splits(source: Path, corpus: Corpus, settings: Preparation) -> tuple[Manifest, Manifest]:
-    if not len(corpus.manifest):
-        why = ", ".join(f"{count} {reason}" for reason, count in count_reasons(corpus.skipped).items())
-        raise InputError(
-            f"{source} has no usable audio ({why or 'no file of a known format'}): give a folder of speech, or a manifest"
-        )
-    return split(corpus.manifest, settings.valid_percent, settings.fit.seed, settings.by_speaker)
+def _all_files(out: Path) -> list[Path]:
+    """Return the splits and labels of any settings."""
+    return [
+        path
+        for name in ("train", "valid")
+        for path in (out / f"{name}.tsv", out / f"{name}.csv", *label_files(out, name, SUFFIXES, None))
+    ]
 
 
-def _codebook(out: Path, train: Manifest, pipeline: FramePipeline, settings: Preparation, engine: Engine) -> Codebook:
-    """Return the codebook in `out`, fitted if it isn't there."""
+def _why(out: Path, settings: Preparation) -> str:
+    """Return what tells an earlier preparation in `out` from this one."""
+    noted = out / "prepare.json"
+    if not noted.exists():
+        return "another tool made it"
+    was, now = read_header(noted, FORMAT)["settings"], _json(settings)
+    if was == now:
+        return "the audio has changed since: files were moved, added, removed, replaced or touched"
+    return f"made with other settings: {_first_difference(was, now)}"
+
+
+def _codebook(
+    out: Path, train: Manifest, pipeline: FramePipeline, settings: Preparation, engine: Engine, folder: Path
+) -> Codebook:
+    """Return the codebook in `out`, fitted if it isn't there.
+
+    The claim vouches for one that is, unless audio was lost: to its fit, or to the statistics of its frames.
+    """
     path = out / "codebook.safetensors"
     if path.exists():
-        codebook = read_codebook(path)
-        if codebook.spec == pipeline.spec and codebook.fit.get("manifest") == train.digest:
-            return codebook
-    codebook = fit_on_audio(train, pipeline, settings.fit, engine, out / WORK_FOLDER)
+        standing = read_codebook(path)
+        if not standing.fit.get("lost") and standing.spec == pipeline.spec:
+            return standing
+    codebook = fit_on_audio(train, pipeline, settings.fit, engine, folder)
     codebook.write(path)
     return codebook
 
 
-def _written(out: Path, corpus: Corpus, labels: dict[str, Labels], settings: Preparation) -> Prepared:
+def _write(
+    out: Path,
+    corpus: Corpus,
+    labels: dict[str, Labels],
+    skipped: list[Skipped],
+    codebook: Codebook,
+    settings: Preparation,
+) -> None:
     """Write manifests, labels, dictionary and summary; check them as a training would meet them; the summary comes last."""
-    codebook = labels["train"].codebook
-    skipped = [*corpus.skipped, *(item for part in labels.values() for item in part.skipped().values())]
-    if missing := sum(part.missing for part in labels.values()):
-        return Prepared(out, {}, skipped, codebook, {}, missing)
     write_skipped(out / "skipped.jsonl", skipped)
-    if settings.strict:
-        require_none(skipped, out / "skipped.jsonl")
     write_dictionary(out / "dict.km.txt", len(codebook))
+    splits = {}
+    for name, part in labels.items():
+        part.write(out, name, settings.forms)
+        splits[name] = _checked(out, name, part.manifest, settings)
+    assert codebook.spec is not None
+    fit = codebook.fit
     summary: Header = {
         "format": "vocable.summary/1",
         "corpus": corpus.manifest.digest,
-        "codebook": codebook.digest,
         "clusters": len(codebook),
-        "splits": {},
-    }
-    for name, part in labels.items():
-        part.write(out, name, settings.forms)
-        summary["splits"][name] = _checked(out, name, settings)
-    assert codebook.spec is not None
-    fitted = codebook.fit
-    summary |= {
-        "skipped": count_reasons(skipped),
+        "codebook": codebook.digest,
+        "frame_inertia": fit["inertia"] / fit["frames"],
         "rate": codebook.spec.rate,
-        "frame_inertia": fitted["inertia"] / fitted["frames"],
-        "seeding": fitted["seeding"],
+        "seeding": fit["seeding"],
+        "skipped": count_reasons(skipped),
+        "splits": splits,
     }
     write_header(out / "summary.json", summary)
-    return _finished(out)
 
 
-def _checked(out: Path, name: str, settings: Preparation) -> Header:
+def _checked(out: Path, name: str, part: Manifest, settings: Preparation) -> Header:
     """Return a summary of a split's files as they stand on disk.
 
     Raises:
         MismatchError: they don't fit each other.
     """
-    manifest = read_manifest(out / f"{name}.tsv", settings.corpus.sample_rate)
+    manifest = read_manifest(out / manifest_name(name, part), settings.corpus.sample_rate)
     header, sequences = open_units(out / f"{name}{settings.forms[0]}")
     survey = Survey.of(sequences, header.clusters)
     check_labels(f"{name}{settings.forms[0]}", header, survey, manifest, out / "dict.km.txt", rate=header.rate)
@@ -198,15 +211,25 @@ def _checked(out: Path, name: str, settings: Preparation) -> Header:
     return {"utterances": len(manifest), "seconds": manifest.seconds, **usage.rows()}
 
 
-def _finished(out: Path) -> Prepared:
+def _standing(out: Path, parts: dict[str, Manifest], settings: Preparation, was_done: bool = False) -> Prepared:
     """Read a finished preparation."""
+    rate = settings.corpus.sample_rate
+    splits = {name: read_manifest(out / manifest_name(name, part), rate) for name, part in parts.items()}
     summary = read_header(out / "summary.json")
-    splits = {name: read_manifest(out / f"{name}.tsv") for name in summary["splits"]}
-    return Prepared(out, splits, read_skipped(out / "skipped.jsonl"), read_codebook(out / "codebook.safetensors"), summary)
+    codebook = read_codebook(out / "codebook.safetensors")
+    return Prepared(out, splits, read_skipped(out / "skipped.jsonl"), codebook, summary, was_done=was_done)
 
 
-def _first_difference(was: Any, now: Any, name: str = "") -> str:
+def _json(settings: Preparation) -> Any:
+    """Return the settings that results depend on, as JSON gives them back: tuples are lists there."""
+    values = asdict(settings)
+    del values["strict"]
+    return json.loads(canonical_json(values))
+
+
+def _first_difference(was: Any, now: Any, name: str = "settings") -> str:
     if isinstance(was, dict) and isinstance(now, dict):
-        key = next(key for key in now if was.get(key) != now[key])
-        return _first_difference(was.get(key), now[key], key)
+        for key in sorted({*was, *now}):
+            if was.get(key) != now.get(key):
+                return _first_difference(was.get(key), now.get(key), key)
     return f"{name.replace('_', '-')} {was} then, {now} now"

@@ -1,8 +1,8 @@
-"""Labelling a manifest: blocks to the ledger, then one label file in the manifest's order."""
+"""Labelling a manifest: blocks to the ledger, then label files in the manifest's order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +11,15 @@ from vocable.audio.faults import Skipped
 from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import write_manifest
 from vocable.clustering.codebook import Codebook
+from vocable.errors import InputError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Finished, Stage
 from vocable.features.pipeline import FramePipeline, skipped_rows
-from vocable.units.label_files import text_writer, write_units
-from vocable.units.labelling import STAGE, LabelBlocks, labelled_rows, units_header
+from vocable.units.label_files import header_file, text_writer, write_units
+from vocable.units.labelling import LabelBlocks, labelled_rows, units_header
 from vocable.units.units import Sequence as UnitSequence
-from vocable.units.units import Units
+from vocable.units.units import Units, UnitsHeader
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,11 @@ class Labels:
     finished: Finished[Block]
     manifest: Manifest
     codebook: Codebook
-    missing: int
-    """Blocks that other shards have still to do."""
+
+    @property
+    def missing(self) -> int:
+        """Blocks that other parts of the work have still to do."""
+        return self.finished.missing
 
     def skipped(self) -> dict[int, Skipped]:
         """Return the rows that were left out, with the reason."""
@@ -42,36 +46,71 @@ class Labels:
 
     def sequences(self) -> Iterator[UnitSequence]:
         """Yield the units of each row that has labels, in order."""
-        entries = self.finished.entries.values()
-        return (units for _, units in labelled_rows(self.finished.ledger, entries, len(self.codebook)))
+        return (units for _, units in labelled_rows(self.finished, len(self.codebook)))
 
-    def write(self, folder: Path, name: str, forms: Sequence[str] = (".km",), manifest_form: str = ".tsv") -> list[Path]:
-        """Write `name.tsv` with the rows that have labels, and their labels in each form; return the files."""
+    def write(self, folder: Path, name: str, forms: Sequence[str] = (".km",)) -> None:
+        """Write the manifest of the rows that have labels, and their labels in each form."""
         kept = self.kept()
-        header = units_header(self.codebook, kept.digest)
-        written = [folder / f"{name}{manifest_form}"]
-        write_manifest(written[0], kept)
-        for form in forms:
-            path = folder / f"{name}{form}"
-            if form == ".units":
-                write_units(path, Units.of(self.sequences(), header, kept.ids))
-            else:
-                with text_writer(path, header) as write:
-                    for sequence in self.sequences():
-                        write(sequence)
-            written.append(path)
-        return written
+        write_label_files(folder, name, forms, units_header(self.codebook, kept.digest), kept, self.sequences)
 
 
 def label_manifest(
     manifest: Manifest, pipeline: FramePipeline, codebook: Codebook, engine: Engine, folder: Path, title: str = "units"
 ) -> Labels:
-    """Label this run's shard of a manifest's blocks; results go to the ledger in `folder`."""
+    """Label this run's part of a manifest's blocks; results go to the ledger in `folder`."""
     job = LabelBlocks(pipeline, codebook)
-    stage = Stage(STAGE, job.key(manifest.digest, manifest.speakers), folder)
     blocks = list(blocks_of(manifest))
-    first, last = shard_bounds(len(blocks), engine.work.nshard, engine.work.rank)
-    mine = blocks[first:last]
-    with progress(title, sum(block.size for block in mine)) as shown:
-        finished = stage.run(job, mine, engine, shown)
-    return Labels(finished, manifest, codebook, len(blocks) - len(finished.entries) - len(finished.died))
+    mine = slice(*shard_bounds(len(blocks), engine.work.nshard, engine.work.rank))
+    with progress(title, sum(block.size for block in blocks[mine])) as shown:
+        finished = Stage("units", [job.key, engine.work.kind], folder).run(job, blocks, engine, shown, mine)
+    return Labels(finished, manifest, codebook)
+
+
+def write_label_files(
+    folder: Path,
+    name: str,
+    forms: Sequence[str],
+    header: UnitsHeader,
+    manifest: Manifest | None,
+    sequences: Callable[[], Iterable[UnitSequence]],
+) -> None:
+    """Write a manifest, if there is one, and labels in each form.
+
+    Args:
+        folder: for the files.
+        name: of the files.
+        forms: suffixes of the label files.
+        header: what made the labels.
+        manifest: the rows of the labels.
+        sequences: returns the labels afresh, utterance by utterance.
+
+    Raises:
+        InputError: the compact form is asked for and there is no manifest to take ids from.
+    """
+    if manifest is not None:
+        write_manifest(folder / manifest_name(name, manifest), manifest)
+    for form in forms:
+        path = folder / f"{name}{form}"
+        if form != ".units":
+            with text_writer(path, header) as write:
+                for sequence in sequences():
+                    write(sequence)
+        elif manifest is None:
+            raise InputError(f"{path}: the compact form keeps utterance ids, and no manifest tells them: take --form km")
+        else:
+            write_units(path, Units.of(sequences(), header, manifest.ids))
+
+
+def label_files(folder: Path, name: str, forms: Sequence[str], manifest: Manifest | None) -> list[Path]:
+    """Return what `write_label_files` writes."""
+    files = [] if manifest is None else [folder / manifest_name(name, manifest)]
+    for form in forms:
+        files.append(folder / f"{name}{form}")
+        if form != ".units":
+            files.append(header_file(files[-1]))
+    return files
+
+
+def manifest_name(name: str, manifest: Manifest) -> str:
+    """Return what a manifest beside labels or frames is called: fairseq's form, or a table where that can't hold it."""
+    return f"{name}.csv" if manifest.channels else f"{name}.tsv"

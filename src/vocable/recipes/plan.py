@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.blocks import blocks_of
 from vocable.audio.faults import count_reasons
 from vocable.audio.manifest import Manifest
+from vocable.audio.speakers import split
+from vocable.clustering.codebook import Codebook
 from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import duration
 from vocable.features.pipeline import FramePipeline
-from vocable.recipes.codebooks import FitSettings, sampled_rows
-from vocable.recipes.corpus import CorpusSettings, open_corpus
-from vocable.recipes.frames import FrameChoice
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_usable
+from vocable.recipes.fitting import FitSettings, sampled_rows
+from vocable.recipes.frames import FrameChoice, spec_of
+from vocable.recipes.label_preparation import Preparation
 
 _PROBE_SECONDS = 30.0  # of audio: a few hundredths of a second of work
 _WORKER_BYTES = 150 << 20  # Python, NumPy and a block in flight
@@ -29,33 +32,37 @@ _PASSES = 12
 class Plan:
     """An estimate."""
 
-    utterances: int
+    manifest: Manifest
     skipped: dict[str, int]
-    seconds: float
     frames: int
     written: int
     """Bytes."""
     memory: int
     """Bytes."""
     time: float
-    """Seconds."""
+    """Seconds, of the part of the work this run does."""
+    part: str = ""
+    """Which part of the work that is, if it is cut."""
 
     def rows(self) -> dict[str, Any]:
         """Return what to show: name → value."""
         return {
-            "usable utterances": self.utterances,
+            "usable utterances": len(self.manifest),
             "left out by their headers": ", ".join(f"{count} {reason}" for reason, count in self.skipped.items()) or "none",
-            "hours of audio": self.seconds / 3600,
+            "hours of audio": self.manifest.seconds / 3600,
             "frames": self.frames,
             "writes": f"about {self.written / 1e6:,.1f} MB",
             "memory": f"about {self.memory / 2**30:.2f} GiB",
-            "time": f"about {duration(self.time)}",
+            f"time{self.part}": f"about {duration(self.time)}",
         }
 
 
-def plan_labels(source: Path, corpus: CorpusSettings, frames: FrameChoice, fit: FitSettings, work: Work) -> Plan:
+def plan_labels(source: Path, settings: Preparation, work: Work) -> Plan:
     """Estimate a fit and the labels of all audio; nothing is written."""
-    return _plan(source, corpus, _spec(frames, corpus), _passes(frames), work, fit, fit.clusters)
+    frames, fit = settings.frames, settings.fit
+    plan = _plan(source, settings.corpus, _spec(frames, settings.corpus), _passes(frames), work, fit, fit.clusters)
+    split(plan.manifest, settings.valid_percent, fit.seed, settings.by_speaker)  # says now what is wrong with it
+    return plan
 
 
 def plan_fit(source: Path, corpus: CorpusSettings, frames: FrameChoice, fit: FitSettings, work: Work) -> Plan:
@@ -63,9 +70,14 @@ def plan_fit(source: Path, corpus: CorpusSettings, frames: FrameChoice, fit: Fit
     return _plan(source, corpus, _spec(frames, corpus), _passes(frames) - 1, work, fit)
 
 
-def plan_units(source: Path, corpus: CorpusSettings, spec: FeatureSpec, clusters: int, work: Work) -> Plan:
-    """Estimate the labels of audio with a codebook that is there."""
-    return _plan(source, corpus, spec, 1, work, clusters=clusters)
+def plan_units(source: Path, corpus: CorpusSettings, codebook: Codebook, work: Work) -> Plan:
+    """Estimate the labels of audio with a codebook that is there.
+
+    Raises:
+        MismatchError: the codebook doesn't say what frames it is for.
+    """
+    spec = spec_of(codebook)
+    return _plan(source, replace(corpus, sample_rate=spec.sample_rate), spec, 1, work, clusters=len(codebook))
 
 
 def plan_dump(source: Path, corpus: CorpusSettings, frames: FrameChoice, work: Work) -> Plan:
@@ -94,10 +106,11 @@ def _plan(
     """Estimate; without clusters, frames are written unless something is fitted."""
     with tempfile.TemporaryDirectory() as folder, Engine(work) as engine:
         opened = open_corpus(source, corpus, engine, Path(folder))
+    require_usable(opened, source)
     manifest = opened.manifest
     frames = sum(spec.frame_count(samples) for samples in manifest.samples.tolist())
     held, fitting = 0, 0.0
-    if fit is not None and len(manifest):
+    if fit is not None:
         held = sum(spec.frame_count(int(manifest.samples[row])) for row in sampled_rows(manifest, spec, fit))
         passes += held / max(frames, 1)
         fitting = 2 * _PASSES * held * spec.dim * fit.clusters / _FIT_OPERATIONS_PER_SECOND
@@ -107,13 +120,13 @@ def _plan(
         written = frames * spec.dim * 4 if fit is None else fit.clusters * spec.dim * 4
     seconds = passes * manifest.seconds / _measured_rate(manifest, spec) + fitting
     return Plan(
-        utterances=len(manifest),
+        manifest=manifest,
         skipped=count_reasons(opened.skipped),
-        seconds=manifest.seconds,
         frames=frames,
         written=written,
         memory=work.workers * _WORKER_BYTES + 3 * 4 * held * spec.dim,
-        time=seconds / work.workers,
+        time=seconds / work.workers / work.nshard,
+        part=f" of part {work.rank} of {work.nshard}" if work.nshard > 1 else "",
     )
 
 

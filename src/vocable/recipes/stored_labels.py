@@ -2,99 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from vocable.artefacts.headers import digest_of
+from vocable.audio.blocks import shard_bounds
+from vocable.audio.manifest import Manifest
 from vocable.clustering.codebook import Codebook
 from vocable.clustering.labellers import labeller_for
-from vocable.errors import MismatchError
+from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
-from vocable.execution.stages import Payload, Stage
+from vocable.execution.stages import Finished, Payload, Stage
 from vocable.features.store import StoredFrames
-from vocable.recipes.feature_dump import origin_of
-from vocable.units.label_files import text_writer
+from vocable.recipes.dumped import Origin
 from vocable.units.labelling import units_header
-from vocable.units.units import unit_type
+from vocable.units.units import Sequence, UnitsHeader, unit_type
 
 _FRAMES_IN_BLOCK = 200_000
+
+
+@dataclass(frozen=True)
+class StoredLabels:
+    """The labels of the shards of dumped frames, as far as they are made."""
+
+    finished: Finished[_Rows]
+    codebook: Codebook
+
+    @property
+    def missing(self) -> int:
+        """Blocks that other parts of the work have still to do."""
+        return self.finished.missing
+
+    def header(self, rows: Manifest | None) -> UnitsHeader:
+        """Return what label files say of them, if these are their rows."""
+        return units_header(self.codebook, None if rows is None else rows.digest)
+
+    def sequences(self) -> Iterator[Sequence]:
+        """Yield the units of each utterance, in order."""
+        dtype = np.dtype(unit_type(len(self.codebook))).newbyteorder("<")
+        for block, _, content in self.finished.results():
+            ends = np.cumsum(block.lengths, dtype=np.int64)
+            yield from np.split(np.frombuffer(content, dtype=dtype), ends[:-1])
+
+
+def label_stores(
+    stores: list[StoredFrames], origins: list[Origin], codebook: Codebook, engine: Engine, folder: Path
+) -> StoredLabels:
+    """Label this run's part of the utterances of some stores.
+
+    Args:
+        stores: shards of dumped frames.
+        origins: where each comes from.
+        codebook: to label with.
+        engine: runs the work.
+        folder: where finished blocks are kept.
+
+    Raises:
+        MismatchError: the frames are not those the codebook is for.
+    """
+    for store, origin in zip(stores, origins, strict=True):
+        if origin.spec is not None and codebook.spec is not None:
+            codebook.spec.require_equal(origin.spec, "the codebook", str(store.path))
+        if store.dim != codebook.centroids.shape[1]:
+            raise MismatchError(
+                f"{store.path} has {store.dim} values a frame, the codebook's centroids {codebook.centroids.shape[1]}: "
+                "use the codebook made for these frames"
+            )
+    blocks = [block for store in stores for block in _cut(store)]
+    mine = slice(*shard_bounds(len(blocks), engine.work.nshard, engine.work.rank))
+    with progress("label frames", sum(block.size for block in blocks[mine]), "frames") as shown:
+        finished = Stage("stored units", codebook.digest, folder).run(_LabelRows(codebook), blocks, engine, shown, mine)
+    for block, reason in finished.given_up():
+        raise InputError(f"utterances {block.first + 1} to {block.last} of {block.npy} could not be labelled: {reason}")
+    return StoredLabels(finished, codebook)
+
+
+def joined_rows(origins: list[Origin], stores: list[StoredFrames]) -> Manifest | None:
+    """Return the rows of all shards as one manifest, or None if manifests of ours don't lie beside all of them."""
+    rows = [origin.rows for origin in origins if origin.rows is not None]
+    if len(rows) != len(stores) or any(len(part) != len(store) for part, store in zip(rows, stores, strict=True)):
+        return None
+    if len({part.root for part in rows}) > 1 or len({name for part in rows for name in part.ids}) != sum(map(len, rows)):
+        return None
+    return Manifest.of((item for part in rows for item in part), rows[0].root, rows[0].sample_rate)
 
 
 @dataclass(frozen=True)
 class _Rows:
     """Utterances first … last - 1 of a store; progress counts frames."""
 
-    index: int
+    npy: Path
+    store: str
+    """Digest of the store."""
     first: int
     last: int
-    size: float
+    lengths: tuple[int, ...]
+
+    @property
+    def size(self) -> float:
+        return float(sum(self.lengths))
+
+    @property
+    def content(self) -> str:
+        return digest_of([self.store, self.first, self.last])
 
 
 @dataclass(frozen=True)
 class _LabelRows:
     """A job: label a run of stored utterances."""
 
-    npy: Path
     codebook: Codebook
 
     def open(self, device: str) -> Callable[[_Rows], Payload]:
         label = labeller_for(device)(self.codebook.centroids)
-        store = StoredFrames(self.npy)
-        ends = np.cumsum(store.lengths)
         dtype = np.dtype(unit_type(len(self.codebook))).newbyteorder("<")
+        opened = cache(StoredFrames)
 
         def run(rows: _Rows) -> Payload:
-            start = int(ends[rows.first] - store.lengths[rows.first])
-            frames = store.array[start : int(ends[rows.last - 1])]
-            if not np.isfinite(frames).all():
-                raise MismatchError(
-                    f"{self.npy} holds NaN or infinite frames between utterances {rows.first + 1} and {rows.last}: dump it again"
-                )
-            return label(frames).astype(dtype).tobytes(), {"first": rows.first, "last": rows.last}
+            store = opened(rows.npy)
+            frames = store.array[store.span(rows.first)[0] : store.span(rows.last - 1)[1]]
+            if not np.isfinite(frames.sum(dtype=np.float64)):
+                where = f"between utterances {rows.first + 1} and {rows.last}"
+                raise MismatchError(f"{rows.npy} holds NaN or infinite frames {where}: dump it again")
+            return label(frames).astype(dtype).tobytes(), {}
 
         return run
 
 
-def label_store(npy: Path, codebook: Codebook, engine: Engine, km: Path, folder: Path) -> int:
-    """Label the utterances of a store and write a label file, one utterance a line; return the number of utterances.
-
-    Raises:
-        MismatchError: the frames are not those the codebook is for.
-    """
-    store = StoredFrames(npy)
-    origin = origin_of(npy)
-    if origin.spec is not None and codebook.spec is not None:
-        codebook.spec.require_equal(origin.spec, "the codebook", str(npy))
-    if store.dim != codebook.centroids.shape[1]:
-        raise MismatchError(
-            f"{npy} has {store.dim} values a frame, the codebook's centroids {codebook.centroids.shape[1]}: "
-            "use the codebook made for these frames"
-        )
-    status = npy.stat()
-    stage = Stage("stored units", digest_of([npy.name, status.st_size, status.st_mtime_ns, codebook.digest]), folder)
-    with progress(km.stem, float(len(store.array)), "frames") as shown:
-        finished = stage.run(_LabelRows(npy.absolute(), codebook), _cut(store), engine, shown)
-    if finished.died:
-        raise MismatchError(f"{npy} could not be labelled: {next(iter(finished.died.values()))[1]}")
-    dtype = np.dtype(unit_type(len(codebook))).newbyteorder("<")
-    with text_writer(km, units_header(codebook, origin.manifest)) as write:
-        for entry, content in finished.results():
-            lengths = store.lengths[entry.summary["first"] : entry.summary["last"]]
-            for units in np.split(np.frombuffer(content, dtype=dtype), np.cumsum(lengths)[:-1]):
-                write(units)
-    return len(store)
-
-
-def _cut(store: StoredFrames) -> list[_Rows]:
-    blocks: list[_Rows] = []
+def _cut(store: StoredFrames) -> Iterator[_Rows]:
+    content, path = store.content, store.path.absolute()
     first, frames = 0, 0
-    for at, length in enumerate(store.lengths.tolist()):
+    lengths = store.lengths.tolist()
+    for at, length in enumerate(lengths):
         frames += length
-        if frames >= _FRAMES_IN_BLOCK or at == len(store) - 1:
-            blocks.append(_Rows(len(blocks), first, at + 1, float(frames)))
+        if frames >= _FRAMES_IN_BLOCK or at == len(lengths) - 1:
+            yield _Rows(path, content, first, at + 1, tuple(lengths[first : at + 1]))
             first, frames = at + 1, 0
-    return blocks

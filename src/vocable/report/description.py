@@ -65,7 +65,7 @@ def _describer(path: Path) -> Callable[[Path], Description]:
     if path.suffix == ".npy" and length_file(path).exists():
         return _frames
     if path.suffix == ".json":
-        return _header
+        return _header_alone if path.with_suffix("").suffix in SUFFIXES else _header
     return _tensors
 
 
@@ -161,6 +161,10 @@ def _frames(path: Path) -> Description:
     return Description("frames in fairseq's format", rows)
 
 
+def _header_alone(path: Path) -> Description:
+    return Description(f"the header of {path.stem}, which is not here: make it again, or remove the header", _header(path).rows)
+
+
 def _header(path: Path) -> Description:
     header = read_header(path)
     return Description(str(header.pop("format", "a JSON file")), dict(_flattened(header)))
@@ -200,6 +204,8 @@ def _codebook(codebook: Codebook) -> Description:
             "algorithm": f"{fit['settings']['algorithm']}, seeded by {fit['seeding']}, {fit['passes']} passes over all frames",
             "seed": fit["settings"]["seed"],
         }
+        if fit.get("lost"):
+            rows["utterances lost"] = f"{fit['lost']:,} whose worker process died: fit it again"
     norms = np.linalg.norm(codebook.centroids, axis=1)
     return Description(
         "a codebook", {**rows, "centroid norms": f"{norms.min():.3g} to {norms.max():.3g}", "digest": _short(codebook.digest)}

@@ -24,7 +24,7 @@ def read_dictionary(path: Path) -> list[str]:
     symbols: list[str] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         symbol, _, count = line.removesuffix("#fairseq:overwrite").strip().rpartition(" ")
-        if not symbol or not count.isdigit():
+        if not symbol or not (count.isascii() and count.isdigit()):
             raise InputError(f"{path} line {number} should be a symbol and a count, but reads {line!r}")
         symbols.append(symbol)
     if not symbols:
@@ -39,8 +39,13 @@ def read_dictionary(path: Path) -> list[str]:
     return symbols
 
 
-def require_clusters(path: Path, clusters: int) -> None:
+def require_clusters(path: Path, clusters: int | None, largest: int) -> None:
     """Check that a dictionary has the units 0 … clusters - 1, in any order.
+
+    Args:
+        path: the dictionary.
+        clusters: how many units there are; None if the labels don't say: then any number above `largest` will do.
+        largest: the largest unit that the labels hold.
 
     Raises:
         MismatchError: it has other symbols, or another number of them.
@@ -48,8 +53,10 @@ def require_clusters(path: Path, clusters: int) -> None:
     symbols = read_dictionary(path)
     # fairseq's preprocess.py pads to a multiple of 8 with symbols that no label has.
     units = {symbol for symbol in symbols if not symbol.startswith("madeupword")}
-    if units != {str(unit) for unit in range(clusters)}:
-        raise MismatchError(
-            f"{path} has {len(units)} symbols that aren't the units 0 to {clusters - 1}: "
-            f"write it anew with 'vocable fairseq dictionary {clusters} LAB_DIR'"
-        )
+    wanted = clusters if clusters is not None else max(len(units), largest + 1)
+    if units == {str(unit) for unit in range(wanted)}:
+        return
+    foreign = sorted(units - {str(unit) for unit in range(wanted)})
+    has = f"the symbol {foreign[0]!r}, which is no unit" if foreign else f"{len(units)} units"
+    remedy = f"write it anew with 'vocable fairseq dictionary {wanted} LAB_DIR'"
+    raise MismatchError(f"{path} has {has}, where the labels need 0 to {wanted - 1}: {remedy}")

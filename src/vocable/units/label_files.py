@@ -31,13 +31,14 @@ def header_file(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def read_units(path: Path) -> Units:
+def read_units(path: str | Path) -> Units:
     """Read labels of any form; the suffix says which, and anything else is taken for `.km` text.
 
     Raises:
         InputError: a line is no sequence of units; the message names it.
         MismatchError: the file isn't the one its header was written for.
     """
+    path = Path(path)
     if path.suffix == ".units":
         return _read_compact(path)
     header, sequences = open_units(path)
@@ -59,12 +60,13 @@ def open_units(path: Path) -> tuple[UnitsHeader, Iterator[Sequence]]:
     return _read_text_header(path), _lines(path)
 
 
-def write_units(path: Path, units: Units) -> None:
+def write_units(path: str | Path, units: Units) -> None:
     """Write labels in the form the suffix names: `.km`, `.units` or `.rle`.
 
     Raises:
         InputError: another suffix, or `.units` without utterance ids.
     """
+    path = Path(path)
     if path.suffix == ".units":
         _write_compact(path, units)
     elif path.suffix in SUFFIXES:
@@ -117,15 +119,15 @@ def _runs_line(units: Sequence) -> str:
 
 
 def _lines(path: Path) -> Iterator[Sequence]:
-    parse = _parse_runs if path.suffix == ".rle" else _parse_units
+    runs = path.suffix == ".rle"
+    parse, wanted = (_parse_runs, "unit:frames pairs") if runs else (_parse_units, "units")
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 yield parse(line)
             except (ValueError, InputError) as error:
-                raise InputError(
-                    f"{path} line {number} should be units separated by blanks, but reads {line[:60]!r} ({error})"
-                ) from error
+                text = line[:60].decode(errors="replace").rstrip("\n")
+                raise InputError(f"{path} line {number} should be {wanted} separated by blanks, but reads {text!r}") from error
 
 
 def _parse_units(line: bytes) -> Sequence:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,9 @@ from vocable.artefacts.headers import digest_of
 from vocable.audio.blocks import Block
 from vocable.clustering.codebook import Codebook
 from vocable.clustering.labellers import labeller_for
-from vocable.execution.ledger import Entry, Ledger
-from vocable.execution.stages import Payload
+from vocable.execution.stages import Finished, Payload
 from vocable.features.pipeline import FramePipeline
 from vocable.units.units import Sequence, UnitsHeader, unit_type
-
-STAGE = "units"
 
 
 @dataclass(frozen=True)
@@ -34,10 +31,10 @@ class LabelBlocks:
         if self.codebook.spec is not None:
             self.codebook.spec.require_equal(self.pipeline.spec, "the codebook", "the frames to label")
 
-    def key(self, manifest_digest: str, speakers: tuple[str | None, ...] | None = None) -> str:
-        """Return the digest of all that the labels depend on."""
-        by_speaker = self.pipeline.normalization.scope == "speaker"
-        return digest_of([manifest_digest, self.codebook.digest, self.pipeline.spec.identity(), speakers if by_speaker else None])
+    @property
+    def key(self) -> str:
+        """Digest of all that labels depend on beside the audio."""
+        return digest_of([self.codebook.digest, self.pipeline.key])
 
     def open(self, device: str) -> Callable[[Block], Payload]:
         """Return the function that turns a block into its labels' bytes and a summary of them."""
@@ -70,10 +67,12 @@ def units_header(codebook: Codebook, manifest_digest: str | None) -> UnitsHeader
     )
 
 
-def labelled_rows(ledger: Ledger, entries: Iterable[Entry], clusters: int) -> Iterator[tuple[int, Sequence]]:
+def labelled_rows(finished: Finished[Block], clusters: int) -> Iterator[tuple[int, Sequence]]:
     """Yield each labelled row of the manifest with its units, block after block."""
     dtype = np.dtype(unit_type(clusters)).newbyteorder("<")
-    for entry in sorted(entries, key=lambda item: item.block):
-        values = np.frombuffer(ledger.read(entry), dtype=dtype)
+    for block, entry, content in finished.results():
         ends = np.cumsum(entry.summary["lengths"], dtype=np.int64)
-        yield from zip(entry.summary["rows"], np.split(values, ends[:-1]), strict=False)
+        rows = (block.first + row for row in entry.summary["rows"])
+        yield from zip(
+            rows, np.split(np.frombuffer(content, dtype=dtype), ends[:-1]), strict=False
+        )  # no rows have one empty part

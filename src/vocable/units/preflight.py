@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocable.artefacts.feature_spec import FeatureSpec
+from vocable.audio.decoding import resampled_length
 from vocable.audio.manifest import Manifest
 from vocable.errors import MismatchError
 from vocable.units.dictionary import require_clusters
@@ -67,7 +68,7 @@ def check_labels(
     if header.clusters is not None and survey.largest >= header.clusters:
         raise MismatchError(f"{name} holds the unit {survey.largest}, but was made with {header.clusters} clusters: label again")
     if dictionary is not None:
-        require_clusters(dictionary, header.clusters or survey.largest + 1)
+        require_clusters(dictionary, header.clusters, survey.largest)
     return notes
 
 
@@ -77,7 +78,7 @@ def _check_manifest(name: str, header: UnitsHeader, survey: Survey, manifest: Ma
         raise MismatchError(
             f"{name} was made for another manifest, with as many rows: use the manifest that lies beside it, or label again"
         )
-    expected = _expected_counts(header, rate)
+    expected = _expected_counts(header, rate, manifest.sample_rate)
     if expected is None:
         return [f"{name} doesn't say its rate, so its lengths were not compared with the audio: give --rate"]
     known = np.flatnonzero(manifest.samples >= 0)
@@ -93,14 +94,16 @@ def _check_manifest(name: str, header: UnitsHeader, survey: Survey, manifest: Ma
     return []
 
 
-def _expected_counts(header: UnitsHeader, rate: float | None) -> Callable[[int], int] | None:
-    """Return samples → frames, from the frames' spec or from a usual rate."""
+def _expected_counts(header: UnitsHeader, rate: float | None, sample_rate: int) -> Callable[[int], int] | None:
+    """Return samples at `sample_rate` → frames, from the frames' spec or from a usual rate."""
     if header.features:
-        return FeatureSpec.from_json({**header.features, "recorded": {}}).frame_count
-    if rate not in _USUAL_FRAMES:
+        spec = FeatureSpec.from_json({**header.features, "recorded": {}})
+    elif rate in _USUAL_FRAMES:
+        window, hop = _USUAL_FRAMES[rate]
+        spec = FeatureSpec(kind="", dim=1, hop=hop, receptive_field=window)
+    else:
         return None
-    window, hop = _USUAL_FRAMES[rate]
-    return FeatureSpec(kind="", dim=1, hop=hop, receptive_field=window).frame_count
+    return lambda samples: spec.frame_count(resampled_length(samples, sample_rate, spec.sample_rate))
 
 
 def _check_rows(name: str, labels: int, other: str, rows: int) -> None:

@@ -58,7 +58,8 @@ class Units:
     def of(cls, sequences: Iterable[Sequence], header: UnitsHeader, ids: Iterable[str] | None = None) -> Units:
         """Make units of a sequence for each utterance."""
         rows = list(sequences)
-        clusters = header.clusters or 1 + max((int(row.max()) for row in rows if len(row)), default=0)
+        largest = max((int(row.max()) for row in rows if len(row)), default=0)
+        clusters = max(header.clusters or 0, largest + 1)  # wrong units are kept, for checks to find
         values = np.concatenate(rows) if rows else np.empty(0)
         return cls(
             values.astype(unit_type(clusters)),

@@ -1,0 +1,64 @@
+"""Dumping the frames of whatever audio a user has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from vocable.audio.blocks import blocks_of, shard_bounds
+from vocable.audio.faults import require_none
+from vocable.execution.engine import Engine, Work
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
+from vocable.recipes.feature_dump import Dumped, dump_frames
+from vocable.recipes.frames import FrameChoice, pipeline_for
+from vocable.recipes.skipping import keep_skipped, refuse_skipped
+from vocable.recipes.workplace import open_workplace
+
+
+def dump_source(
+    source: Path,
+    out: Path,
+    name: str,
+    frames: FrameChoice,
+    corpus: CorpusSettings,
+    work: Work,
+    strict: bool = False,
+    overwrite: bool = False,
+) -> Dumped:
+    """Write this run's shard of the frames of a folder of audio, or a manifest, to `out/name_RANK_NSHARD.npy`.
+
+    What had to be left out is named in `out/name_RANK_NSHARD.skipped.jsonl`. Statistics for normalisation are those of the
+    whole, in every shard.
+
+    Args:
+        source: a folder of audio, or a manifest.
+        out: folder for the frames.
+        name: what they are called.
+        frames: which.
+        corpus: which audio is taken.
+        work: where it runs, and which shard this is.
+        strict: make anything left out an error.
+        overwrite: replace frames of something else.
+
+    Raises:
+        InputError: nothing usable, or frames of something else stand there.
+    """
+    require_source(source)
+    folder = open_workplace(out)
+    npy = out / f"{name}_{work.rank}_{work.nshard}.npy"
+    record = npy.with_suffix(".skipped.jsonl")
+    with Engine(work) as engine:
+        opened = open_corpus(source, corpus, engine, folder)
+        require_usable(opened, source)
+        if strict:
+            refuse_skipped(opened.skipped, record)
+        pipeline = pipeline_for(frames, corpus.sample_rate, opened.manifest, engine, folder)
+        blocks = list(blocks_of(opened.manifest))
+        blocks = blocks[slice(*shard_bounds(len(blocks), work.nshard, work.rank))]
+        rows = range(blocks[0].first, blocks[-1].first + len(blocks[-1].utterances)) if blocks else range(0)
+        made = dump_frames(opened.manifest.select(rows), pipeline, engine, npy, folder, overwrite=overwrite)
+    skipped = [*opened.skipped, *made.skipped]
+    keep_skipped(skipped, record)
+    if strict:
+        require_none(skipped, record)
+    return replace(made, skipped=skipped)

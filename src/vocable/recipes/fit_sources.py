@@ -1,0 +1,93 @@
+"""Frames to fit a codebook to: made from audio as they are asked for, or lying in files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocable.audio.blocks import Block, blocks_of
+from vocable.audio.faults import Skipped
+from vocable.audio.manifest import Manifest
+from vocable.execution.engine import Engine, Outcome
+from vocable.features.kaldi import Frames
+from vocable.features.pipeline import BlockFrames, FramePipeline
+from vocable.features.store import StoredFrames
+
+
+class AudioFrames:
+    """A stream of frames made anew from audio each time it is gone through.
+
+    Args:
+        manifest: whose utterances' frames they are.
+        pipeline: makes them.
+        engine: runs it.
+        advance: told the seconds of audio of each block, the first time.
+        skipped: is given the utterances that couldn't be used, the first time.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        pipeline: FramePipeline,
+        engine: Engine,
+        advance: Callable[[float], None],
+        skipped: list[Skipped],
+    ) -> None:
+        self.cut = list(blocks_of(manifest))
+        self._pipeline, self._engine, self._advance, self._skipped = pipeline, engine, advance, skipped
+        self._times = 0
+
+    def blocks(self) -> Iterator[Frames]:
+        """Yield the frames of each block."""
+        self._times += 1
+        first_time = self._times == 1
+        for outcome in self._engine.run_shards(self._pipeline, self.cut):
+            if first_time:
+                self._note(outcome)
+            if outcome.result is not None and outcome.result.frames:
+                yield np.concatenate(outcome.result.frames)
+
+    def _note(self, outcome: Outcome[Block, BlockFrames]) -> None:
+        self._advance(outcome.shard.size)
+        if outcome.result is not None:
+            self._skipped += [item for _, item in outcome.result.skipped]
+            return
+        first, last = outcome.shard.utterances[0].path, outcome.shard.utterances[-1].path
+        print(f"warning: the codebook had to do without {first} … {last}: {outcome.failure}", file=sys.stderr)
+        self._skipped += [Skipped(item.path, "worker died", outcome.failure or "") for item in outcome.shard.utterances]
+
+
+class StoredSample:
+    """Some utterances of memory-mapped stores, as one source of frames that needn't fit into memory."""
+
+    def __init__(self, stores: list[StoredFrames], chosen: list[int]) -> None:
+        firsts = np.cumsum([0, *(len(store) for store in stores)])
+        self._parts = [self._locate(stores, firsts, at) for at in chosen]
+        self._ends = np.cumsum([last - first for _, first, last in self._parts])
+
+    @staticmethod
+    def _locate(stores: list[StoredFrames], firsts: NDArray[np.int64], at: int) -> tuple[StoredFrames, int, int]:
+        which = int(np.searchsorted(firsts, at, side="right")) - 1
+        first, last = stores[which].span(at - int(firsts[which]))
+        return stores[which], first, last
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def blocks(self) -> Iterator[Frames]:
+        """Yield the frames of each utterance."""
+        return (store.array[first:last] for store, first, last in self._parts)
+
+    def take(self, rows: NDArray[np.integer[Any]]) -> Frames:
+        """Return the frames of the given numbers."""
+        which = np.searchsorted(self._ends, rows, side="right")
+        out = np.empty((len(rows), self._parts[0][0].dim), dtype=np.float32)
+        # In the order of the file, so that a disk is read forwards.
+        for at in np.argsort(rows, kind="stable").tolist():
+            store, _, last = self._parts[which[at]]
+            out[at] = store.array[last - (int(self._ends[which[at]]) - int(rows[at]))]
+        return out

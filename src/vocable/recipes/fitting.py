@@ -1,0 +1,217 @@
+"""Fitting a codebook: on frames straight from audio, or on frames that were dumped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vocable.artefacts.feature_spec import FeatureSpec
+from vocable.artefacts.headers import Header, digest_of
+from vocable.audio.faults import Skipped, count_lost
+from vocable.audio.manifest import Manifest
+from vocable.audio.speakers import hash_fraction
+from vocable.clustering.codebook import Codebook
+from vocable.clustering.kmeans import FAIRSEQ_MINIBATCH, KMeans
+from vocable.clustering.sources import FrameSource
+from vocable.errors import InputError, MismatchError
+from vocable.execution.engine import Engine
+from vocable.execution.progress import progress
+from vocable.features.normalization import Normalization
+from vocable.features.pipeline import FramePipeline
+from vocable.features.store import StoredFrames
+from vocable.recipes.dumped import Origin, origin_of
+from vocable.recipes.fit_sources import AudioFrames, StoredSample
+
+_SAMPLE_BYTES = 256 << 20
+_SAMPLE_FRAMES = 512  # for each centroid, where that is more
+_MINIBATCH_ONLY = ("batch_size", "max_no_improvement", "reassignment_ratio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How centroids are found."""
+
+    clusters: int = 100
+    """Number of units."""
+    seed: int = 0
+    """Of the split, the samples and the starts; the same seed gives the same codebook."""
+    fraction: float | None = None
+    """Part of the utterances to fit on; by default as many as fill 256 MiB of frames, or 512 frames a cluster."""
+    algorithm: Literal["lloyd", "minibatch"] = "lloyd"
+    """lloyd: on growing samples, then all frames; minibatch: scikit-learn's MiniBatchKMeans with fairseq's settings."""
+    n_init: int | None = None
+    """Starts, of which the best is kept; 1 for lloyd, 20 for minibatch."""
+    max_iter: int | None = None
+    """Passes over the frames at most; 300 for lloyd, 100 for minibatch."""
+    tol: float | None = None
+    """lloyd ends when a pass lowers the inertia by less than this part, 0.0003; minibatch as scikit-learn, 0."""
+    init: Literal["k-means++", "random"] = "k-means++"
+    """How centroids start."""
+    batch_size: int = 10000
+    """minibatch only: frames in a mini-batch."""
+    max_no_improvement: int = 100
+    """minibatch only: mini-batches without improvement that end the fit."""
+    reassignment_ratio: float = 0.0
+    """minibatch only: part of the largest cluster's weight below which a mini-batch cluster starts anew."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("clusters", 1),
+            ("seed", 0),
+            ("n_init", 1),
+            ("max_iter", 1),
+            ("batch_size", 1),
+            ("max_no_improvement", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"--{name.replace('_', '-')} {value}: at least {least} is needed")
+        if self.seed >= 1 << 63:
+            raise InputError(f"--seed {self.seed}: take a smaller number")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise InputError(f"--fraction {self.fraction}: a part of the utterances lies above 0 and at most at 1")
+        if self.tol is not None and not 0 <= self.tol < math.inf:
+            raise InputError(f"--tol {self.tol}: a part of the inertia, 0 or more")
+        if not 0 <= self.reassignment_ratio <= 1:
+            raise InputError(f"--reassignment-ratio {self.reassignment_ratio}: a part of the largest weight lies between 0 and 1")
+        if self.algorithm == "lloyd":
+            for item in fields(self):
+                if item.name in _MINIBATCH_ONLY and getattr(self, item.name) != item.default:
+                    raise InputError(f"--{item.name.replace('_', '-')} goes with --algorithm minibatch")
+
+    def estimator(self, workers: int, device: str, state: Path | None, report: Callable[[str], None]) -> KMeans:
+        """Return the estimator that fits as these settings say."""
+        chosen = {"n_init": self.n_init, "max_iter": self.max_iter, "tol": self.tol}
+        defaults = FAIRSEQ_MINIBATCH if self.algorithm == "minibatch" else {}
+        given: dict[str, Any] = {**defaults, **{name: value for name, value in chosen.items() if value is not None}}
+        given |= {
+            "batch_size": self.batch_size,
+            "max_no_improvement": self.max_no_improvement,
+            "reassignment_ratio": self.reassignment_ratio,
+        }
+        return KMeans(
+            self.clusters,
+            init=self.init,
+            random_state=self.seed,
+            algorithm=self.algorithm,
+            workers=workers,
+            device=device,
+            state=state,
+            verbose=report,
+            **given,
+        )
+
+
+def fit_on_audio(
+    manifest: Manifest,
+    pipeline: FramePipeline,
+    settings: FitSettings,
+    engine: Engine,
+    folder: Path,
+    skipped: list[Skipped] | None = None,
+) -> Codebook:
+    """Fit a codebook to the frames of a sample of a manifest's utterances; no frame touches the disk.
+
+    A fit that was killed goes on after the last pass that `folder` knows of; the sample's frames are computed again for that.
+
+    Args:
+        manifest: to draw the sample from.
+        pipeline: makes the frames.
+        settings: of the fit.
+        engine: runs the work.
+        folder: the work folder.
+        skipped: is given the utterances of the sample that couldn't be used.
+    """
+    chosen = manifest.select(sampled_rows(manifest, pipeline.spec, settings))
+    about = {"manifest": manifest.digest, "utterances": len(chosen)}
+    skipped = [] if skipped is None else skipped
+    with progress("k-means", chosen.seconds) as shown:
+        source = AudioFrames(chosen, pipeline, engine, shown.advance, skipped)
+        key = digest_of([[block.content for block in source.cut], asdict(settings), pipeline.key])
+        fitted = _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, _state(folder, key), shown.note)
+    lost = count_lost(skipped)
+    return replace(fitted, fit={**fitted.fit, "lost": lost}) if lost else fitted
+
+
+def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engine, folder: Path) -> Codebook:
+    """Fit a codebook to a sample of the utterances of dumped frames; an utterance's name is its place in the whole.
+
+    Raises:
+        MismatchError: the shards hold frames of different kinds.
+    """
+    origin = _common_origin(stores)
+    lengths = np.concatenate([store.lengths for store in stores])
+    fraction = settings.fraction or _default_fraction(int(lengths.sum()), stores[0].dim, settings.clusters)
+    chosen = [at for at in range(len(lengths)) if fraction >= 1 or hash_fraction(settings.seed, str(at)) < fraction]
+    if not chosen:
+        raise InputError(f"a fraction of {fraction:g} of {len(lengths)} utterances leaves none to fit on: take a larger one")
+    about = {"utterances": len(chosen)}
+    key = digest_of([[store.content for store in stores], asdict(settings)])
+    with progress("k-means", 0.0, "frames") as shown:
+        source = StoredSample(stores, chosen)
+        return _fit(source, settings, engine, origin.spec, origin.normalization, about, _state(folder, key), shown.note)
+
+
+def sampled_rows(manifest: Manifest, spec: FeatureSpec, settings: FitSettings) -> list[int]:
+    """Return the rows to fit on: those whose hash of seed and id lies below the fraction, so that samples are nested."""
+    frames = sum(spec.frame_count(samples) for samples in manifest.samples.tolist())
+    fraction = settings.fraction or _default_fraction(frames, spec.dim, settings.clusters)
+    rows = [row for row, name in enumerate(manifest.ids) if fraction >= 1 or hash_fraction(settings.seed, name) < fraction]
+    if not rows and len(manifest):
+        raise InputError(f"a fraction of {fraction:g} of {len(manifest)} utterances leaves none to fit on: take a larger one")
+    return rows
+
+
+def _default_fraction(frames: int, dim: int, clusters: int) -> float:
+    return min(1.0, max(_SAMPLE_BYTES // (4 * dim), _SAMPLE_FRAMES * clusters) / max(frames, 1))
+
+
+def _state(folder: Path, key: str) -> Path:
+    return folder / f"k-means-{key[:32]}.safetensors"
+
+
+def _common_origin(stores: list[StoredFrames]) -> Origin:
+    first, *others = [(store, origin_of(store.path)) for store in stores]
+    for store, origin in others:
+        if store.dim != first[0].dim:
+            raise MismatchError(
+                f"{store.path} has {store.dim} values a frame, {first[0].path} has {first[0].dim}: dump all shards alike"
+            )
+        if origin.spec is not None and first[1].spec is not None:
+            first[1].spec.require_equal(origin.spec, str(first[0].path), str(store.path))
+    return first[1]
+
+
+def _fit(
+    source: FrameSource,
+    settings: FitSettings,
+    engine: Engine,
+    spec: FeatureSpec | None,
+    normalization: Normalization,
+    about: Header,
+    state: Path | None,
+    report: Callable[[str], None],
+) -> Codebook:
+    try:
+        model = settings.estimator(engine.work.workers, engine.work.devices[0], state, report).fit(source)
+    except InputError as error:
+        if "should be >= n_clusters" in str(error):
+            count = str(error).partition("=")[2].partition(" ")[0]
+            raise InputError(
+                f"{count} frames can't make {settings.clusters} clusters: take fewer clusters, or more audio"
+            ) from error
+        raise
+    fit: Header = {
+        **about,
+        "settings": asdict(settings),
+        "seeding": model.seeding_,
+        "passes": model.n_iter_,
+        "frames": model.n_frames_,
+        "inertia": model.inertia_,
+    }
+    return Codebook(model.cluster_centers_.astype(np.float32), spec, normalization, fit)

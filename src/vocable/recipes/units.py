@@ -1,0 +1,141 @@
+"""Labelling whatever a user has, audio or dumped frames, with a codebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from vocable.audio.blocks import blocks_of
+from vocable.audio.faults import Skipped, require_none
+from vocable.clustering.codebook import Codebook
+from vocable.execution.engine import Engine, Work
+from vocable.features.store import StoredFrames
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
+from vocable.recipes.dumped import origin_of, stores_in
+from vocable.recipes.frames import pipeline_of
+from vocable.recipes.labels import label_files, label_manifest, write_label_files
+from vocable.recipes.skipping import keep_skipped, refuse_skipped
+from vocable.recipes.stored_labels import joined_rows, label_stores
+from vocable.recipes.workplace import Claim, open_workplace
+from vocable.units.labelling import LabelBlocks
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What became of labelling."""
+
+    files: list[Path]
+    utterances: int = 0
+    frames: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    record: Path | None = None
+    """Where what was left out is named."""
+    missing: int = 0
+    """Blocks that other parts of the work have still to do."""
+    was_done: bool = False
+    """The files stood there already."""
+
+
+def label_source(
+    source: Path,
+    codebook: Codebook,
+    out: Path,
+    name: str | None,
+    forms: Sequence[str],
+    corpus: CorpusSettings,
+    work: Work,
+    strict: bool = False,
+    overwrite: bool = False,
+) -> Labelled:
+    """Label a folder of audio, a manifest, or a folder of dumped frames, and write the labels to `out`.
+
+    Args:
+        source: what to label.
+        codebook: with what; it says which frames it is for.
+        out: folder for the files.
+        name: of the files; by default that of the dumped frames, or "units".
+        forms: of the labels.
+        corpus: which audio is taken; its rate is the codebook's.
+        work: where it runs.
+        strict: make anything left out an error.
+        overwrite: replace labels of something else.
+
+    Raises:
+        InputError: nothing to label, or labels of something else stand there.
+        MismatchError: the frames are not those the codebook is for.
+    """
+    found, stores = stores_in(source, name) if source.is_dir() else ("", [])
+    require_source(source)
+    folder = open_workplace(out)
+    with Engine(work) as engine:
+        if stores:
+            return _from_stores(stores, codebook, out, name or found, forms, engine, folder, overwrite)
+        return _from_audio(source, codebook, out, name or "units", forms, corpus, engine, folder, strict, overwrite)
+
+
+def _from_stores(
+    stores: list[StoredFrames],
+    codebook: Codebook,
+    out: Path,
+    name: str,
+    forms: Sequence[str],
+    engine: Engine,
+    folder: Path,
+    overwrite: bool,
+) -> Labelled:
+    origins = [origin_of(store.path) for store in stores]
+    rows = joined_rows(origins, stores)
+    claim = Claim.of(folder, name, [codebook.digest, [store.content for store in stores]], label_files(out, name, forms, rows))
+    claim.check(overwrite)
+    labels = label_stores(stores, origins, codebook, engine, folder)
+    if labels.missing:
+        return Labelled(list(claim.files), missing=labels.missing)
+    done = Labelled(
+        list(claim.files), sum(map(len, stores)), sum(len(store.array) for store in stores), was_done=claim.is_settled()
+    )
+    if not done.was_done:
+        claim.take(overwrite)
+        write_label_files(out, name, forms, labels.header(rows), rows, labels.sequences)
+        claim.settle()
+    return done
+
+
+def _from_audio(
+    source: Path,
+    codebook: Codebook,
+    out: Path,
+    name: str,
+    forms: Sequence[str],
+    corpus: CorpusSettings,
+    engine: Engine,
+    folder: Path,
+    strict: bool,
+    overwrite: bool,
+) -> Labelled:
+    if codebook.spec is not None:
+        corpus = replace(corpus, sample_rate=codebook.spec.sample_rate)
+    opened = open_corpus(source, corpus, engine, folder)
+    record = out / f"{name}.skipped.jsonl"
+    require_usable(opened, source)
+    pipeline = pipeline_of(codebook, opened.manifest, engine, folder)
+    made_from = [LabelBlocks(pipeline, codebook).key, engine.work.kind, [block.content for block in blocks_of(opened.manifest)]]
+    claim = Claim.of(folder, name, made_from, label_files(out, name, forms, opened.manifest))
+    claim.check(overwrite)
+    if strict:
+        refuse_skipped(opened.skipped, record)
+    labels = label_manifest(opened.manifest, pipeline, codebook, engine, folder)
+    if labels.missing:
+        return Labelled(list(claim.files), missing=labels.missing)
+    skipped = [*opened.skipped, *labels.skipped().values()]
+    keep_skipped(skipped, record)
+    if strict:
+        require_none(skipped, record)
+    was_done = claim.is_settled()
+    if not was_done:
+        claim.take(overwrite)
+        labels.write(out, name, forms)
+        if not any(labels.finished.given_up()):  # what killed its worker is tried again next time
+            claim.settle()
+    frames = sum(length for _, entry in labels.finished.done() for length in entry.summary["lengths"])
+    return Labelled(list(claim.files), len(labels.kept()), frames, skipped, record, was_done=was_done)

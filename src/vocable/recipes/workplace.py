@@ -1,0 +1,111 @@
+"""The folder beside results in which finished work is kept, and what says whose results they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vocable.artefacts.headers import canonical_json, digest_of
+from vocable.artefacts.writing import remove_leftovers, write_text
+from vocable.errors import InputError
+
+NAME = ".vocable"
+"""May be removed when nothing runs; what it held is then worked out anew."""
+
+
+def open_workplace(out: Path) -> Path:
+    """Return the work folder of an output folder, and clear away what killed processes left half written in both.
+
+    Raises:
+        InputError: `out`, or a folder it should lie in, is a file, or can't be written to.
+    """
+    folder = out / NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{out} can't be a folder: there is a file of that name on the way; give another path") from error
+    except OSError as error:
+        raise InputError(f"{out} can't be written to ({(error.strerror or str(error)).lower()}): give another path") from error
+    remove_leftovers(out)
+    remove_leftovers(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Whose results stand under some names: made at the start of a job, settled at its end.
+
+    Args:
+        folder: the work folder.
+        name: of the results.
+        made_from: digest of all they are made from.
+        files: the results.
+        rivals: files that other settings make, and that would be taken for results of these.
+    """
+
+    folder: Path
+    name: str
+    made_from: str
+    files: tuple[Path, ...]
+    rivals: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, folder: Path, name: str, made_from: Any, files: Iterable[Path], rivals: Iterable[Path] = ()) -> Claim:
+        """Make a claim on files for what a JSON value says they are made from."""
+        files = tuple(files)
+        return cls(folder, name, digest_of(made_from), files, tuple(path for path in rivals if path not in files))
+
+    def is_settled(self) -> bool:
+        """Tell whether all results stand, made from the same."""
+        return self._noted() == {"made_from": self.made_from, "done": True} and all(path.exists() for path in self.files)
+
+    def is_known(self) -> bool:
+        """Tell whether the work folder remembers any claim of this name."""
+        return bool(self._noted())
+
+    def check(self, overwrite: bool, why: str = "it was made from something else, or by another tool") -> None:
+        """Refuse to replace results of something else, unless that is asked for.
+
+        Raises:
+            InputError: they stand there.
+        """
+        standing = self._foreign()
+        if standing and not overwrite:
+            raise InputError(f"{standing[0]} is there already ({why}): give another name, or --overwrite")
+
+    def take(self, overwrite: bool) -> None:
+        """Begin, or go on; results of something else are refused, or removed with `overwrite`.
+
+        Raises:
+            InputError: they stand there.
+        """
+        self.check(overwrite)
+        for path in self._foreign():
+            path.unlink()
+        self._note(done=False)
+
+    def settle(self) -> None:
+        """Note that all results stand."""
+        self._note(done=True)
+
+    def _foreign(self) -> list[Path]:
+        if self._noted().get("made_from") == self.made_from:
+            return []
+        return [path for path in (*self.files, *self.rivals) if path.exists()]
+
+    def _note(self, done: bool) -> None:
+        write_text(self._path, canonical_json({"made_from": self.made_from, "done": done}))
+
+    def _noted(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._path.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / f"{self.name}.claim.json"

@@ -1,0 +1,229 @@
+"""What stands is kept, completed or refused, and never taken for something else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from helpers import artefacts_in, write_audio
+from vocable.audio.faults import read_skipped
+from vocable.audio.manifest_files import read_manifest
+from vocable.clustering import read_codebook
+from vocable.errors import InputError
+from vocable.execution import Work
+from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.fitting import FitSettings
+from vocable.recipes.frames import FrameChoice
+from vocable.recipes.label_preparation import Preparation, prepare
+from vocable.recipes.units import label_source
+from vocable.units import read_units
+
+Cli = Callable[..., str]
+SETTINGS = Preparation(fit=FitSettings(clusters=6), valid_percent=0.2)
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    for at in range(6):
+        write_audio(tmp_path / "audio" / f"{at}.wav", 1.0, at)
+    return tmp_path / "audio"
+
+
+@pytest.mark.parametrize(
+    "lost", ["train.km", "valid.tsv", "train.km.json", "codebook.safetensors", "summary.json", "skipped.jsonl", "dict.km.txt"]
+)
+def test_any_file_that_was_removed_comes_back_as_it_was(audio: Path, tmp_path: Path, lost: str) -> None:
+    prepare(audio, tmp_path / "run", SETTINGS)
+    before = artefacts_in(tmp_path / "run")
+    (tmp_path / "run" / lost).unlink()
+    prepare(audio, tmp_path / "run", SETTINGS)
+    assert artefacts_in(tmp_path / "run") == before
+
+
+def test_without_its_work_folder_a_finished_run_is_known_by_its_results(audio: Path, tmp_path: Path) -> None:
+    prepare(audio, tmp_path / "run", SETTINGS)
+    before = artefacts_in(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / ".vocable")
+    assert prepare(audio, tmp_path / "run", SETTINGS).was_done
+    assert artefacts_in(tmp_path / "run") == before
+    shutil.rmtree(tmp_path / "run" / ".vocable")
+    with pytest.raises(InputError, match="made with other settings: clusters 6 then, 5 now"):
+        prepare(audio, tmp_path / "run", Preparation(fit=FitSettings(clusters=5), valid_percent=0.2))
+
+
+def test_strictness_changes_no_result_and_is_asked_anew(audio: Path, tmp_path: Path) -> None:
+    soundfile.write(audio / "silent.wav", np.zeros(16000), 16000)
+    prepare(audio, tmp_path / "run", SETTINGS)
+    before = artefacts_in(tmp_path / "run")
+    strict = Preparation(fit=SETTINGS.fit, valid_percent=0.2, strict=True)
+    with pytest.raises(InputError, match=r"silent\.wav"):
+        prepare(audio, tmp_path / "run", strict)
+    assert artefacts_in(tmp_path / "run") == before
+    (audio / "silent.wav").unlink()
+    assert not prepare(audio, tmp_path / "strict", strict).skipped
+
+
+def test_labels_of_fewer_splits_or_forms_leave_none_of_the_others(audio: Path, tmp_path: Path) -> None:
+    """A valid.km of an earlier codebook beside a new one would be taken for the new one's."""
+    both = Preparation(fit=SETTINGS.fit, valid_percent=0.2, forms=(".km", ".rle"))
+    prepare(audio, tmp_path / "run", both)
+    fewer = Preparation(fit=FitSettings(clusters=5), valid_percent=0.0)
+    prepare(audio, tmp_path / "run", fewer, overwrite=True)
+    prepare(audio, tmp_path / "fresh", fewer)
+    assert artefacts_in(tmp_path / "run") == artefacts_in(tmp_path / "fresh")
+
+
+def test_labels_by_other_tools_are_not_replaced_unasked(audio: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "valid.km").write_text("precious\n")
+    with pytest.raises(InputError, match=r"valid\.km is there already \(another tool made it\)"):
+        prepare(audio, tmp_path / "run", SETTINGS)
+    assert sorted(artefacts_in(tmp_path / "run")) == ["valid.km"]
+    prepare(audio, tmp_path / "run", SETTINGS, overwrite=True)
+    assert (tmp_path / "run" / "valid.km").read_text() != "precious\n"
+
+
+def test_audio_that_changed_midway_is_worked_on_anew(audio: Path, tmp_path: Path) -> None:
+    """The same names and lengths, other sound, before the labels were finished: results in the ledger are not theirs."""
+    prepare(audio, tmp_path / "run", SETTINGS)
+    for at in range(6):
+        write_audio(audio / f"{at}.wav", 1.0, at + 10)
+        os.utime(audio / f"{at}.wav", (at, at))
+    prepare(audio, tmp_path / "run", SETTINGS, overwrite=True)
+    prepare(audio, tmp_path / "fresh", SETTINGS)
+    assert artefacts_in(tmp_path / "run") == artefacts_in(tmp_path / "fresh")
+
+
+def test_other_speakers_are_other_results(audio: Path, tmp_path: Path) -> None:
+    for table, who in (("one", "ab"), ("two", "ba")):
+        (tmp_path / table).write_text("".join(f"{at} {who[at // 3]}{'' if at < 5 else 'x'}\n" for at in range(6)))
+    made = []
+    for table in ("one", "two", "one"):
+        settings = Preparation(
+            corpus=CorpusSettings(speakers=str(tmp_path / table)),
+            frames=FrameChoice(normalize="speaker"),
+            fit=SETTINGS.fit,
+            valid_percent=0.0,
+        )
+        prepare(audio, tmp_path / "run", settings, overwrite=True)
+        prepare(audio, tmp_path / f"fresh-{len(made)}", settings)
+        made.append(artefacts_in(tmp_path / "run"))
+        assert made[-1] == artefacts_in(tmp_path / f"fresh-{len(made) - 1}")
+
+
+def test_a_folder_that_moved_is_prepared_anew_only_if_asked(audio: Path, tmp_path: Path) -> None:
+    prepare(audio, tmp_path / "run", SETTINGS)
+    audio.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="the audio has changed since: files were moved"):
+        prepare(tmp_path / "moved", tmp_path / "run", SETTINGS)
+    prepare(tmp_path / "moved", tmp_path / "run", SETTINGS, overwrite=True)
+    assert read_manifest(tmp_path / "run" / "train.tsv").root == str(tmp_path / "moved")
+
+
+def test_a_run_that_failed_leaves_no_claim_behind(audio: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="can't make 5000 clusters"):
+        prepare(audio, tmp_path / "run", Preparation(fit=FitSettings(clusters=5000), valid_percent=0.2))
+    prepare(audio, tmp_path / "run", SETTINGS)
+    prepare(audio, tmp_path / "fresh", SETTINGS)
+    assert artefacts_in(tmp_path / "run") == artefacts_in(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_shards_of_units_end_in_the_same_files(audio: Path, tmp_path: Path, cli: Cli, order: tuple[int, ...]) -> None:
+    cli("kmeans", audio, "--out", tmp_path / "km.safetensors", "--clusters", 4, "--workers", 1)
+    codebook = read_codebook(tmp_path / "km.safetensors")
+    for rank in order:
+        label_source(audio, codebook, tmp_path / "parts", None, [".km"], CorpusSettings(), Work(nshard=3, rank=rank))
+    label_source(audio, codebook, tmp_path / "whole", None, [".km"], CorpusSettings(), Work())
+    assert artefacts_in(tmp_path / "parts") == artefacts_in(tmp_path / "whole")
+
+
+def test_units_name_what_they_left_out_and_refuse_it_when_strict(audio: Path, tmp_path: Path, cli: Cli) -> None:
+    cli("kmeans", audio, "--out", tmp_path / "km.safetensors", "--clusters", 4, "--workers", 1)
+    soundfile.write(audio / "silent.wav", np.zeros(16000), 16000)
+    arguments = ["units", audio, "--codebook", tmp_path / "km.safetensors", "--out", tmp_path / "u", "--workers", 1]
+    assert "1 silent" in cli(*arguments)
+    assert [item.path for item in read_skipped(tmp_path / "u" / "units.skipped.jsonl")] == ["silent.wav"]
+    before = artefacts_in(tmp_path / "u")
+    assert "1 silent" in cli(*arguments)
+    assert "silent.wav: silent" in cli(*arguments, "--strict", fails=True)
+    assert artefacts_in(tmp_path / "u") == before
+    (audio / "silent.wav").unlink()
+    assert "is there already" in cli(*arguments, fails=True)
+    cli(*arguments, "--overwrite")
+    assert not (tmp_path / "u" / "units.skipped.jsonl").exists()
+
+
+def test_fits_name_what_they_left_out_and_refuse_it_when_strict(audio: Path, tmp_path: Path, cli: Cli) -> None:
+    soundfile.write(audio / "silent.wav", np.zeros(16000), 16000)
+    arguments = ["kmeans", audio, "--out", tmp_path / "km.safetensors", "--clusters", 4, "--workers", 1]
+    assert "silent.wav: silent" in cli(*arguments, "--strict", fails=True)
+    assert not (tmp_path / "km.safetensors").exists()
+    assert "1 silent" in cli(*arguments)
+    assert [item.path for item in read_skipped(tmp_path / "km.skipped.jsonl")] == ["silent.wav"]
+    assert "1 silent" in cli(*arguments)
+    assert "silent.wav: silent" in cli(*arguments, "--strict", fails=True)
+
+
+def test_fits_are_made_by_one_part_of_a_job_array(audio: Path, tmp_path: Path, cli: Cli) -> None:
+    arguments = ["kmeans", audio, "--out", tmp_path / "km.safetensors", "--clusters", 4, "--workers", 1, "--nshard", 2]
+    cli(*arguments, "--rank", 1)
+    assert not (tmp_path / "km.safetensors").exists()
+    cli(*arguments, "--rank", 0)
+    assert (tmp_path / "km.safetensors").exists()
+
+
+def test_labels_take_the_rate_of_their_codebook(tmp_path: Path, cli: Cli) -> None:
+    for at in range(3):
+        write_audio(tmp_path / "audio" / f"{at}.wav", 1.0, at, sample_rate=8000)
+    fit = ["kmeans", tmp_path / "audio", "--out", tmp_path / "km.safetensors", "--clusters", 4, "--workers", 1]
+    cli(*fit, "--sample-rate", 8000)
+    label = ["units", tmp_path / "audio", "--codebook", tmp_path / "km.safetensors", "--out", tmp_path / "u", "--workers", 1]
+    cli(*label)
+    assert read_units(tmp_path / "u" / "units.km").lengths.tolist() == [98] * 3
+    assert (tmp_path / "u" / "units.tsv").read_text().splitlines()[1:] == [f"{at}.wav\t8000" for at in range(3)]
+    assert "the codebook is for 8000 Hz" in cli(*label, "--sample-rate", 16001, fails=True)
+    cli("inspect", tmp_path / "u" / "units.km")
+
+
+def test_half_written_files_of_dead_processes_are_cleared_away(audio: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / ".vocable").mkdir(parents=True)
+    prepare(audio, tmp_path / "run", SETTINGS)
+    expected = artefacts_in(tmp_path / "run")
+    import subprocess
+    import sys
+
+    code = (
+        "import os, pathlib\n"
+        "from vocable.artefacts.writing import replacing\n"
+        f"with replacing(pathlib.Path({str(tmp_path / 'run' / 'train.km')!r})) as file:\n"
+        "    file.write(b'half'); file.flush(); os._exit(1)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert len(list((tmp_path / "run").glob(".*.part"))) == 1
+    prepare(audio, tmp_path / "run", SETTINGS)
+    assert not list((tmp_path / "run").glob(".*.part"))
+    assert artefacts_in(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize("name", ["line\nbreak", "tab\tbed", "blank "])
+def test_a_folder_that_no_manifest_can_name_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    write_audio(tmp_path / name / "a.wav", 1.0, 1)
+    with pytest.raises(InputError, match="a tab, a line break or a blank at its end: rename it"):
+        prepare(tmp_path / name, tmp_path / "run", SETTINGS)
+
+
+def test_what_the_system_refuses_is_a_sentence(audio: Path, tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "file").write_text("")
+    assert "there is a file of that name on the way" in cli("prepare", audio, "--out", tmp_path / "file", fails=True)
+    assert "there is a file of that name on the way" in cli("prepare", audio, "--out", tmp_path / "file" / "x", fails=True)
+    long = cli("prepare", audio, "--out", tmp_path / ("x" * 300), fails=True)
+    assert "Traceback" not in long
+    assert long.startswith("vocable: ")
+    assert "--workers 0: at least 1 is needed" in cli("prepare", audio, "--out", tmp_path / "r", "--workers", 0, fails=True)
