@@ -14,6 +14,7 @@ from vocable.audio.decoding import count_samples, file_state, read_waveform
 from vocable.audio.faults import AudioFault, Skipped, read_skipped, write_skipped
 from vocable.audio.manifest import Manifest, Utterance
 from vocable.audio.manifest_files import read_manifest, write_manifest
+from vocable.audio.mp3 import _frame_length
 from vocable.errors import InputError
 
 
@@ -51,11 +52,30 @@ def test_a_header_that_promises_far_too_much_takes_no_memory(tmp_path: Path) -> 
 
 
 def test_an_mp3_counts_as_it_decodes_whatever_its_header_says(tmp_path: Path) -> None:
-    first, second = (write_audio(tmp_path / f"{at}.mp3", 1.0 + at, at) for at in range(2))
+    first, second = write_audio(tmp_path / "1.mp3", 2.0, 1), write_audio(tmp_path / "2.mp3", 20.0, 2)
     (tmp_path / "joined.mp3").write_bytes(first.read_bytes() + second.read_bytes())
     path = str(tmp_path / "joined.mp3")
     samples, _ = count_samples(path)
-    assert samples == len(read_waveform(path))
+    assert samples == len(read_waveform(path)) > 21.5 * 16000
+
+
+def test_an_mp3_without_its_first_frame_is_read_to_the_end(tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "a.mp3", 3.0, 1)
+    content = path.read_bytes()
+    frames = [at for at in range(len(content) - 4) if _frame_length(content, at)]
+    cut = next(at for at in frames if at > content.index(b"Xing" if b"Xing" in content else b"Info"))
+    tag = b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10)
+    path.write_bytes(tag + content[cut:])
+    samples, _ = count_samples(str(path))
+    assert samples == len(read_waveform(path)) > 2.9 * 16000
+
+
+@pytest.mark.parametrize("content", [b"", b"ID3", b"\xff\xfb", b"junk" * 5000, b"\xff\xfb\x90\x00" + bytes(3000)])
+def test_what_only_pretends_to_be_mp3_is_unreadable(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.mp3").write_bytes(content)
+    with pytest.raises(AudioFault) as caught:
+        read_waveform(tmp_path / "a.mp3")
+    assert caught.value.reason in ("unreadable", "empty", "silent")
 
 
 def test_an_mp3_that_is_cut_short_is_unreadable_or_shorter(tmp_path: Path) -> None:

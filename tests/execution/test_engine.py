@@ -182,3 +182,31 @@ def test_a_kill_repeats_at_most_one_block_a_worker_and_leaves_no_orphan(tmp_path
     counts = marks(tmp_path)
     assert set(counts) == set(range(40))
     assert sum(counts.values()) <= 42
+
+
+def test_one_blas_thread_is_kept_until_the_last_has_left() -> None:
+    import threading
+
+    import numpy as np  # noqa: F401
+    from threadpoolctl import threadpool_info
+
+    from vocable.execution.threads import single_threaded
+
+    def threads() -> set[int]:
+        return {int(item["num_threads"]) for item in threadpool_info() if item["user_api"] == "blas"}
+
+    before, inside, leave = threads(), threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with single_threaded():
+            inside.set()
+            leave.wait(10)
+
+    with single_threaded():
+        other = threading.Thread(target=stay)
+        other.start()
+        inside.wait(10)
+    assert threads() == {1}
+    leave.set()
+    other.join()
+    assert threads() == before
