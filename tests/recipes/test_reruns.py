@@ -53,8 +53,46 @@ def test_without_its_work_folder_a_finished_run_is_known_by_its_results(audio: P
     assert prepare(audio, tmp_path / "run", SETTINGS).was_done
     assert artefacts_in(tmp_path / "run") == before
     shutil.rmtree(tmp_path / "run" / ".vocable")
-    with pytest.raises(InputError, match="made with other settings: clusters 6 then, 5 now"):
+    with pytest.raises(InputError, match="nothing beside it says what it was made from"):
         prepare(audio, tmp_path / "run", Preparation(fit=FitSettings(clusters=5), valid_percent=0.2))
+
+
+@pytest.mark.parametrize(
+    ("command", "change", "why"),
+    [
+        ("kmeans", ["--clusters", 5], "made with other settings: clusters 4 then, 5 now"),
+        ("kmeans", ["--normalize", "utterance"], "made with other settings: normalize none then, utterance now"),
+        ("units", ["--codebook", "other.safetensors"], "it was made with another codebook"),
+        ("features", ["--context", 2], "it was made from other frames"),
+        ("manifest", ["--min-seconds", 0.5], "min-seconds 0.025 then, 0.5 now"),
+    ],
+)
+def test_what_stands_is_refused_with_what_differs(
+    audio: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str, change: list[object], why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli("kmeans", audio, "--out", "km.safetensors", "--clusters", 4, "--workers", 1)
+    cli("kmeans", audio, "--out", "other.safetensors", "--clusters", 4, "--seed", 1, "--workers", 1)
+    arguments = {
+        "kmeans": ["kmeans", audio, "--out", "k.safetensors", "--clusters", 4],
+        "units": ["units", audio, "--out", "u", "--codebook", "km.safetensors"],
+        "features": ["features", "mfcc", audio, "--out", "f"],
+        "manifest": ["manifest", audio, "--out", "m.tsv"],
+    }[command]
+    cli(*arguments, "--workers", 1)
+    changed = [*arguments, *change, "--workers", 1]
+    if command in ("kmeans", "units"):
+        changed = [item for at, item in enumerate(arguments) if item != change[0] and arguments[at - 1] != change[0]] + [
+            *change,
+            "--workers",
+            1,
+        ]
+    assert why in cli(*changed, fails=True)
+    shutil.rmtree(
+        next(path for path in (tmp_path / "u" / ".vocable", tmp_path / "f" / ".vocable", tmp_path / ".vocable") if path.exists())
+    )
+    assert "nothing beside it says what it was made from" in cli(*changed, fails=True)
+    cli(*changed, "--overwrite")
 
 
 def test_strictness_changes_no_result_and_is_asked_anew(audio: Path, tmp_path: Path) -> None:
@@ -82,7 +120,7 @@ def test_labels_of_fewer_splits_or_forms_leave_none_of_the_others(audio: Path, t
 def test_labels_by_other_tools_are_not_replaced_unasked(audio: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "valid.km").write_text("precious\n")
-    with pytest.raises(InputError, match=r"valid\.km is there already \(another tool made it\)"):
+    with pytest.raises(InputError, match=r"valid\.km is there already \(nothing beside it says what it was made from\)"):
         prepare(audio, tmp_path / "run", SETTINGS)
     assert sorted(artefacts_in(tmp_path / "run")) == ["valid.km"]
     prepare(audio, tmp_path / "run", SETTINGS, overwrite=True)

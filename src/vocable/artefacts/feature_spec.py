@@ -91,6 +91,8 @@ class FeatureSpec:
     def differences(self, other: FeatureSpec) -> list[str]:
         """Return one phrase for each part of the identity that differs, such as "layer 9 against 6"."""
         mine, theirs = self.identity(), other.identity()
+        if self.kind != other.kind:  # the rest then differs anyway
+            return [f"kind {self.kind!r} against {other.kind!r}"]
         mine |= mine.pop("parameters")
         theirs |= theirs.pop("parameters")
         names = [*mine, *(name for name in theirs if name not in mine)]

@@ -13,7 +13,7 @@ def convert(
     /,
     *,
     manifest: Path | None = None,
-    sample_rate: int = 16000,
+    sample_rate: int | None = None,
     overwrite: bool = False,
 ) -> None:
     """Convert a file to the form that the target's ending names.
@@ -30,7 +30,7 @@ def convert(
     manifest
         Whose utterance ids labels get that don't hold them, for .units.
     sample_rate
-        Hz in which a manifest counts, where it doesn't say.
+        Hz in which a manifest counts, where it doesn't say; 16000 by default.
     overwrite
         Replace the target if it is there.
     """

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
+from vocable.cli.options import Names
 from vocable.cli.tables import bars, print_table
 from vocable.errors import InputError
 from vocable.evaluation.agreement import agreement as compare
@@ -25,12 +23,12 @@ def units(
     rate: float | None = None,
     window: float = 0.025,
     alignment_rate: float | None = None,
-    silence: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
+    silence: Names = (),
     json_: bool = False,
 ) -> None:
     """Say how units are used, and with alignments what they tell of phones.
 
-    Frame i stands at the centre of its analysis window; stress digits of ARPAbet vowels are stripped.
+    Frame i stands at the centre of its analysis window; stress digits of upper-case ARPAbet vowels are stripped.
 
     Parameters
     ----------

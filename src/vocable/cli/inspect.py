@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vocable.cli.tables import print_table
-from vocable.errors import InputError
+from vocable.errors import InputError, MismatchError, VocableError
 from vocable.recipes.checking import check_file
 from vocable.report.description import Description, describe
 from vocable.units.label_files import SUFFIXES
@@ -43,19 +43,26 @@ def inspect(
         Print JSON.
     """
     is_labels = path.suffix in SUFFIXES
-    if not is_labels and (manifest or dictionary or lengths or rate):
+    if not is_labels and any(item is not None for item in (manifest, dictionary, lengths, rate)):
         raise InputError(f"{path}: --manifest, --dictionary, --lengths and --rate go with one label file, such as train.km")
     description = describe(path)
     if not json_:
         _print(str(path), description)
     labels = [path] if is_labels else [path / name for name, _ in description.parts if Path(name).suffix in SUFFIXES]
-    notes = {}
+    notes: dict[str, list[str]] = {}
+    wrong: list[VocableError] = []
     for item in labels:
-        notes[item.name] = check_file(item, manifest, dictionary, lengths, rate)
-        if not json_:
-            print("\n".join(notes[item.name]))
+        try:
+            notes[item.name] = check_file(item, manifest, dictionary, lengths, rate)
+        except VocableError as error:
+            notes[item.name] = [str(error)]
+            wrong.append(error)
     if json_:
         print(json.dumps({**asdict(description), "checks": notes}, indent=2, default=str))
+    else:
+        print("\n".join(line for lines in notes.values() for line in lines if line not in map(str, wrong)))
+    if wrong:
+        raise MismatchError("; ".join(map(str, wrong)))
 
 
 def _print(name: str, description: Description) -> None:

@@ -55,6 +55,8 @@ def kmeans(
         return
     stores = stores_in(source, name)[1] if source.is_dir() else []
     if stores:
+        if strict:
+            raise InputError("--strict: dumped frames have nothing that could be left out; leave it out")
         refuse_idle(f"the frames in {source} are dumped already", audio, frames)
     elif name is not None:
         raise InputError(f"--name {name}: {source} holds no dumped frames; leave it out")

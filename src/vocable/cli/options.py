@@ -36,6 +36,8 @@ class Running:
 
     def work(self, nshard: int = 1, rank: int = 0) -> Work:
         """Return where the work runs, with devices that exist."""
+        if self.devices is not None and self.device != "cpu":
+            raise InputError(f"--device {self.device} and --devices {self.devices}: give one of them")
         names = tuple(self.devices.split(",")) if self.devices else (self.device,)
         devices = tuple(check_device(name.strip()) for name in names)
         cores = available_cores() if devices == ("cpu",) else len(devices)
@@ -49,7 +51,7 @@ class Part:
     """Which part of the work this run does, for job arrays."""
 
     nshard: int = 1
-    "Parts the work is cut into. The last one to finish writes what takes all of them."
+    "Parts the work is cut into, each done by a command of its own."
     rank: int = 0
     "Which part this run does, from 0."
 
@@ -59,7 +61,7 @@ def _separated(type_: Any, tokens: Any) -> tuple[str, ...]:
     values = tuple(item.strip() for token in tokens for item in token.value.split(",") if item.strip())
     allowed = get_args(get_args(type_)[0])
     for value in values:
-        if value not in allowed:
+        if allowed and value not in allowed:
             raise ValueError(f"{value!r} is none of {', '.join(allowed)}")
     return tuple(dict.fromkeys(values))
 
@@ -68,6 +70,7 @@ Audio = Annotated[CorpusSettings, Parameter(name="*", group="Which audio")]
 Frames = Annotated[FrameChoice, Parameter(name="*", group="Which frames")]
 Fitting = Annotated[FitSettings, Parameter(name="*", group="How centroids are found")]
 Forms = Annotated[tuple[Literal["km", "units", "rle"], ...], Parameter(converter=_separated)]
+Names = Annotated[tuple[str, ...], Parameter(converter=_separated, show_default=False)]
 
 
 def changed(settings: CorpusSettings | FrameChoice, *names: str) -> list[str]:

@@ -94,6 +94,9 @@ def show(made: Prepared, elapsed: float) -> None:
         "bits a second": [part["bitrate"] for part in splits.values()],
     }
     print_columns(f"Labels in {made.folder}", ["", *splits], [[name, *values] for name, values in rows.items()])
+    for name, part in splits.items():
+        if not part["utterances"]:
+            print(f"warning: nothing of {name} could be used: take a larger --valid-percent, or another --seed")
     report_reasons(made.summary["skipped"], made.folder / "skipped.jsonl")
     hours = sum(part["seconds"] for part in splits.values()) / 3600
     when = "done already; nothing was to do" if made.was_done else f"in {duration(elapsed)}"

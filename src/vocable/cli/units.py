@@ -65,6 +65,8 @@ def units(
     else:
         refuse_idle("without --assume-features the codebook says which frames it is for", frames)
     if stores:
+        if strict:
+            raise InputError("--strict: dumped frames have nothing that could be left out; leave it out")
         refuse_idle(f"the frames in {source} are dumped already", audio)
     elif book.spec is not None and audio.sample_rate != book.spec.sample_rate and changed(audio, "sample_rate"):
         raise InputError(f"--sample-rate {audio.sample_rate}: the codebook is for {book.spec.sample_rate} Hz; leave it out")

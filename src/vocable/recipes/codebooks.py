@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from vocable.artefacts.headers import digest_of
 from vocable.audio.faults import Skipped, read_skipped, require_none
 from vocable.clustering.codebook import Codebook, read_codebook
 from vocable.errors import InputError
@@ -64,7 +65,9 @@ def fit_source(
     folder = open_workplace(out.parent)
     with Engine(work) as engine:
         if stores:
-            claim = Claim.of(folder, out.name, [asdict(settings), work.kind, [store.content for store in stores]], [out])
+            frames_digest = digest_of([store.content for store in stores])
+            made_from = {**asdict(settings), "device": work.kind, "frames": frames_digest}
+            claim = Claim.of(folder, out.name, made_from, [out])
             if claim.is_settled():
                 return Fitted(read_codebook(out), was_done=True)
             claim.take(overwrite)
@@ -86,7 +89,8 @@ def _fit_to_audio(
     record = out.with_suffix(".skipped.jsonl")
     opened = open_corpus(source, corpus, engine, folder)
     require_usable(opened, source)
-    claim = Claim.of(folder, out.name, [asdict(settings), asdict(frames), engine.work.kind, opened.state], [out])
+    made_from = {**asdict(corpus), **asdict(settings), **asdict(frames), "device": engine.work.kind, "audio": opened.state}
+    claim = Claim.of(folder, out.name, made_from, [out])
     claim.check(overwrite)
     if strict:
         refuse_skipped(opened.skipped, record)

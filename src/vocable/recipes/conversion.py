@@ -19,7 +19,9 @@ from vocable.units.preflight import check_labels
 from vocable.units.units import Survey
 
 
-def convert(source: Path, target: Path, manifest: Path | None = None, sample_rate: int = 16000, overwrite: bool = False) -> str:
+def convert(
+    source: Path, target: Path, manifest: Path | None = None, sample_rate: int | None = None, overwrite: bool = False
+) -> str:
     """Convert a file to the form that the target's suffix names, and say what was done.
 
     Codebooks: safetensors, `.npy`, scikit-learn's pickles and joblib files (read only). Labels: `.km`, `.units`, `.rle`.
@@ -29,21 +31,25 @@ def convert(source: Path, target: Path, manifest: Path | None = None, sample_rat
         source: read by its content, labels and manifests by their suffix.
         target: written whole or not at all.
         manifest: whose utterance ids labels get that don't hold them.
-        sample_rate: Hz in which a manifest counts.
+        sample_rate: Hz in which a manifest counts, 16000 by default.
         overwrite: replace the target.
 
     Raises:
         InputError: there is no such conversion, or the target is there.
     """
-    CorpusSettings(sample_rate=sample_rate)  # says what is wrong with the rate
+    CorpusSettings(sample_rate=sample_rate or 16000)  # says what is wrong with the rate
     if target.exists() and not overwrite:
         raise InputError(f"{target} is there already: give another name, or --overwrite")
     if not source.is_file():
         raise InputError(f"{source} doesn't exist")
-    if source.suffix in SUFFIXES or target.suffix in SUFFIXES:
+    if target.suffix in SUFFIXES and source.suffix not in SUFFIXES:
+        raise InputError(f"{source} is no label file, which end in {', '.join(SUFFIXES)}, and can't become {target.suffix}")
+    of_labels = source.suffix in SUFFIXES
+    _refuse_idle(manifest, sample_rate, of_labels and target.suffix == ".units", not of_labels and is_manifest(source))
+    if of_labels:
         return _labels(source, target, manifest)
     if is_manifest(source):
-        found = read_manifest(source, sample_rate)
+        found = read_manifest(source, sample_rate or 16000)
         write_manifest(target, found)
         return f"{len(found):,} utterances"
     return _codebook(source, target)
@@ -70,6 +76,14 @@ def _labels(source: Path, target: Path, manifest: Path | None) -> str:
             write(sequence)
             count += 1
     return f"{count:,} utterances"
+
+
+def _refuse_idle(manifest: Path | None, sample_rate: int | None, ids: bool, lengths: bool) -> None:
+    """Refuse options that this conversion has no use for."""
+    if manifest is not None and not ids:
+        raise InputError("--manifest is for labels that become .units: leave it out")
+    if sample_rate is not None and not lengths:
+        raise InputError("--sample-rate is for manifests: leave it out")
 
 
 def _codebook(source: Path, target: Path) -> str:

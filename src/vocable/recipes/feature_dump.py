@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vocable.artefacts.headers import Header, write_header
+from vocable.artefacts.headers import Header, digest_of, write_header
 from vocable.artefacts.writing import replacing, space_checked, writer_name
 from vocable.audio.blocks import Block, blocks_of
 from vocable.audio.faults import Skipped, require_none
@@ -71,9 +71,9 @@ def dump_frames(
         InputError: with `strict`, a row that has no frames; or frames of something else stand there.
     """
     blocks = list(blocks_of(manifest))
-    claim = Claim.of(
-        folder, npy.stem, [pipeline.key, engine.work.kind, [block.content for block in blocks]], _files(npy, manifest)
-    )
+    audio = digest_of([block.content for block in blocks])
+    made_from = {"frames": pipeline.key, "device": engine.work.kind, "audio": audio}
+    claim = Claim.of(folder, npy.stem, made_from, _files(npy, manifest))
     while True:
         if claim.is_settled() and (standing := _standing(npy)) is not None:
             if strict:
@@ -114,7 +114,7 @@ def _dump(
     placed = [_Placed(block, int(starts[block.first])) for block in blocks]
     with progress(npy.stem, manifest.seconds) as shown:
         # The part's own name is in the key: what was written to a part that is gone is not done.
-        stage = Stage("frames", [claim.made_from, part.name], claim.folder)
+        stage = Stage("frames", [claim.key, part.name], claim.folder)
         finished = stage.run(_WriteFrames(pipeline, part), placed, engine, shown)
     skipped = skipped_rows(finished, lambda item: item.block)
     if strict:
@@ -157,7 +157,7 @@ class _PartGoneError(VocableError):
 
 def _part(claim: Claim, stem: str, rows: int, dim: int) -> Path:
     """Return the part file of an earlier run, or a new one with room for all frames. No part is ever filled up again."""
-    name = f"{stem}-{claim.made_from[:16]}"
+    name = f"{stem}-{claim.key[:16]}"
     for found in sorted(claim.folder.glob(f"{glob.escape(name)}-*.npy")):
         if has_room(found, rows, dim):
             return found

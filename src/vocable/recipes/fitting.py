@@ -39,7 +39,7 @@ class FitSettings:
     clusters: int = 100
     """Number of units."""
     seed: int = 0
-    """Of the split, the samples and the starts; the same seed gives the same codebook."""
+    """Of the samples, the starts, and of the split where there is one; the same seed gives the same codebook."""
     fraction: float | None = None
     """Part of the utterances to fit on; by default as many as fill 256 MiB of frames, or 512 frames a cluster."""
     algorithm: Literal["lloyd", "minibatch"] = "lloyd"
@@ -82,7 +82,9 @@ class FitSettings:
         if self.algorithm == "lloyd":
             for item in fields(self):
                 if item.name in _MINIBATCH_ONLY and getattr(self, item.name) != item.default:
-                    raise InputError(f"--{item.name.replace('_', '-')} goes with --algorithm minibatch")
+                    raise InputError(
+                        f"--{item.name.replace('_', '-')} goes with --algorithm minibatch: give that, or leave it out"
+                    )
 
     def estimator(self, workers: int, device: str, state: Path | None, report: Callable[[str], None]) -> KMeans:
         """Return the estimator that fits as these settings say."""
@@ -130,12 +132,14 @@ def fit_on_audio(
     chosen = manifest.select(sampled_rows(manifest, pipeline.spec, settings))
     about = {"manifest": manifest.digest, "utterances": len(chosen)}
     skipped = [] if skipped is None else skipped
+    before = len(skipped)
     with progress("k-means", chosen.seconds) as shown:
         source = AudioFrames(chosen, pipeline, engine, shown.advance, skipped)
         key = digest_of([[block.content for block in source.cut], asdict(settings), pipeline.key])
         fitted = _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, _state(folder, key), shown.note)
-    lost = count_lost(skipped)
-    return replace(fitted, fit={**fitted.fit, "lost": lost}) if lost else fitted
+    lost = count_lost(skipped[before:])
+    used = {"utterances": len(chosen) - len(skipped[before:]), **({"lost": lost} if lost else {})}
+    return replace(fitted, fit={**fitted.fit, **used})
 
 
 def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engine, folder: Path) -> Codebook:
@@ -204,6 +208,10 @@ def _fit(
             count = str(error).partition("=")[2].partition(" ")[0]
             raise InputError(
                 f"{count} frames can't make {settings.clusters} clusters: take fewer clusters, or more audio"
+            ) from error
+        if "mini-batches are drawn" in str(error):
+            raise InputError(
+                "the sample is too large for mini-batches: take a smaller --fraction, or --algorithm lloyd"
             ) from error
         raise
     fit: Header = {

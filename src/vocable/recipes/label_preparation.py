@@ -79,13 +79,15 @@ def prepare(source: Path, out: Path, settings: Preparation, work: Work | None = 
         require_usable(corpus, source)
         train, valid = split(corpus.manifest, settings.valid_percent, settings.fit.seed, settings.by_speaker)
         parts = {"train": train, **({"valid": valid} if len(valid) else {})}
-        claim = Claim.of(folder, "prepare", [_json(settings), corpus.state], _files(out, parts, settings), _all_files(out))
+        claim = Claim.of(
+            folder, "prepare", {**_json(settings), "audio": corpus.state}, _files(out, parts, settings), _all_files(out)
+        )
         if claim.is_settled() or _vouched_for(out, corpus, settings, claim):
             standing = _standing(out, parts, settings, was_done=True)
             if settings.strict:
                 require_none(standing.skipped, out / "skipped.jsonl")
             return standing
-        claim.check(overwrite, _why(out, settings))
+        claim.check(overwrite)
         if settings.strict:
             _refuse(corpus.skipped, out)
         claim.take(overwrite)
@@ -136,17 +138,6 @@ def _all_files(out: Path) -> list[Path]:
         for name in ("train", "valid")
         for path in (out / f"{name}.tsv", out / f"{name}.csv", *label_files(out, name, SUFFIXES, None))
     ]
-
-
-def _why(out: Path, settings: Preparation) -> str:
-    """Return what tells an earlier preparation in `out` from this one."""
-    noted = out / "prepare.json"
-    if not noted.exists():
-        return "another tool made it"
-    was, now = read_header(noted, FORMAT)["settings"], _json(settings)
-    if was == now:
-        return "the audio has changed since: files were moved, added, removed, replaced or touched"
-    return f"made with other settings: {_first_difference(was, now)}"
 
 
 def _codebook(
@@ -225,11 +216,3 @@ def _json(settings: Preparation) -> Any:
     values = asdict(settings)
     del values["strict"]
     return json.loads(canonical_json(values))
-
-
-def _first_difference(was: Any, now: Any, name: str = "settings") -> str:
-    if isinstance(was, dict) and isinstance(now, dict):
-        for key in sorted({*was, *now}):
-            if was.get(key) != now.get(key):
-                return _first_difference(was.get(key), now.get(key), key)
-    return f"{name.replace('_', '-')} {was} then, {now} now"

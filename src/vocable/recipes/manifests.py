@@ -84,7 +84,9 @@ def list_audio(
         parts = {place / manifest_name(name, side): side for name, side in zip(("train", "valid"), sides, strict=True)}
     else:
         parts = {out: opened.manifest}
-    claim = Claim.of(folder, out.name if not in_two else "split", [opened.state, asdict(splitting)], parts)
+    claim = Claim.of(
+        folder, out.name if not in_two else "split", {"audio": opened.state, **asdict(corpus), **asdict(splitting)}, parts
+    )
     claim.check(overwrite)
     keep_skipped(opened.skipped, record)
     if strict:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vocable.artefacts.headers import digest_of
 from vocable.audio.blocks import blocks_of
 from vocable.audio.faults import Skipped, require_none
 from vocable.clustering.codebook import Codebook
@@ -18,6 +19,7 @@ from vocable.recipes.labels import label_files, label_manifest, write_label_file
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
 from vocable.recipes.stored_labels import joined_rows, label_stores
 from vocable.recipes.workplace import Claim, open_workplace
+from vocable.units.label_files import SUFFIXES
 from vocable.units.labelling import LabelBlocks
 
 
@@ -86,7 +88,8 @@ def _from_stores(
 ) -> Labelled:
     origins = [origin_of(store.path) for store in stores]
     rows = joined_rows(origins, stores)
-    claim = Claim.of(folder, name, [codebook.digest, [store.content for store in stores]], label_files(out, name, forms, rows))
+    made_from = {"codebook": codebook.digest, "frames": digest_of([store.content for store in stores])}
+    claim = Claim.of(folder, name, made_from, label_files(out, name, forms, rows), label_files(out, name, SUFFIXES, rows))
     claim.check(overwrite)
     labels = label_stores(stores, origins, codebook, engine, folder)
     if labels.missing:
@@ -119,8 +122,14 @@ def _from_audio(
     record = out / f"{name}.skipped.jsonl"
     require_usable(opened, source)
     pipeline = pipeline_of(codebook, opened.manifest, engine, folder)
-    made_from = [LabelBlocks(pipeline, codebook).key, engine.work.kind, [block.content for block in blocks_of(opened.manifest)]]
-    claim = Claim.of(folder, name, made_from, label_files(out, name, forms, opened.manifest))
+    made_from = {
+        "codebook": codebook.digest,
+        "frames": LabelBlocks(pipeline, codebook).key,
+        "device": engine.work.kind,
+        "audio": digest_of([block.content for block in blocks_of(opened.manifest)]),
+    }
+    files, others = (label_files(out, name, some, opened.manifest) for some in (forms, SUFFIXES))
+    claim = Claim.of(folder, name, made_from, files, others)
     claim.check(overwrite)
     if strict:
         refuse_skipped(opened.skipped, record)

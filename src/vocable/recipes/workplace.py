@@ -41,22 +41,29 @@ class Claim:
     Args:
         folder: the work folder.
         name: of the results.
-        made_from: digest of all they are made from.
+        made_from: all they are made from, as JSON gives it back.
         files: the results.
         rivals: files that other settings make, and that would be taken for results of these.
     """
 
     folder: Path
     name: str
-    made_from: str
+    made_from: dict[str, Any]
     files: tuple[Path, ...]
     rivals: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, folder: Path, name: str, made_from: Any, files: Iterable[Path], rivals: Iterable[Path] = ()) -> Claim:
-        """Make a claim on files for what a JSON value says they are made from."""
+    def of(cls, folder: Path, name: str, made_from: dict[str, Any], files: Iterable[Path], rivals: Iterable[Path] = ()) -> Claim:
+        """Make a claim on files for what a JSON object says they are made from; digests stand for what is long."""
         files = tuple(files)
-        return cls(folder, name, digest_of(made_from), files, tuple(path for path in rivals if path not in files))
+        return cls(
+            folder, name, json.loads(canonical_json(made_from)), files, tuple(path for path in rivals if path not in files)
+        )
+
+    @property
+    def key(self) -> str:
+        """Digest of all they are made from."""
+        return digest_of(self.made_from)
 
     def is_settled(self) -> bool:
         """Tell whether all results stand, made from the same."""
@@ -66,7 +73,7 @@ class Claim:
         """Tell whether the work folder remembers any claim of this name."""
         return bool(self._noted())
 
-    def check(self, overwrite: bool, why: str = "it was made from something else, or by another tool") -> None:
+    def check(self, overwrite: bool) -> None:
         """Refuse to replace results of something else, unless that is asked for.
 
         Raises:
@@ -74,7 +81,7 @@ class Claim:
         """
         standing = self._foreign()
         if standing and not overwrite:
-            raise InputError(f"{standing[0]} is there already ({why}): give another name, or --overwrite")
+            raise InputError(f"{standing[0]} is there already ({self._why()}): give another name, or --overwrite")
 
     def take(self, overwrite: bool) -> None:
         """Begin, or go on; results of something else are refused, or removed with `overwrite`.
@@ -91,6 +98,12 @@ class Claim:
         """Note that all results stand."""
         self._note(done=True)
 
+    def _why(self) -> str:
+        """Return what tells the results that stand from those that are wanted."""
+        if not self.is_known():
+            return "nothing beside it says what it was made from"
+        return _difference(self._noted()["made_from"], self.made_from, "it")
+
     def _foreign(self) -> list[Path]:
         if self._noted().get("made_from") == self.made_from:
             return []
@@ -104,8 +117,24 @@ class Claim:
             found = json.loads(self._path.read_text())
         except (FileNotFoundError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return found if isinstance(found, dict) and isinstance(found.get("made_from"), dict) else {}
 
     @property
     def _path(self) -> Path:
         return self.folder / f"{self.name}.claim.json"
+
+
+_CHANGED = {
+    "audio": "the audio has changed since: files were moved, added, removed, replaced or touched",
+    "codebook": "it was made with another codebook",
+    "frames": "it was made from other frames",
+}
+
+
+def _difference(was: Any, now: Any, name: str) -> str:
+    """Return the first difference between what two results are made from, in words."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in sorted({*was, *now}, key=lambda item: (item in _CHANGED, item)):  # settings change those as well
+            if was.get(key) != now.get(key):
+                return _difference(was.get(key), now.get(key), key)
+    return _CHANGED.get(name, f"made with other settings: {name.replace('_', '-')} {was} then, {now} now")

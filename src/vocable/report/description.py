@@ -18,7 +18,7 @@ from vocable.audio.faults import count_reasons, read_skipped
 from vocable.audio.manifest_files import is_manifest, read_manifest
 from vocable.clustering.codebook import FORMAT as CODEBOOK
 from vocable.clustering.codebook import Codebook, read_codebook
-from vocable.errors import InputError
+from vocable.errors import InputError, VocableError
 from vocable.features.store import StoredFrames, length_file
 from vocable.units.dictionary import read_dictionary
 from vocable.units.label_files import SUFFIXES, header_file, open_units
@@ -75,7 +75,7 @@ def _folder(path: Path) -> Description:
         if item.is_file() and not item.name.startswith(".") and not _belongs_to_another(item):
             try:
                 parts.append((item.name, describe(item)))
-            except InputError as error:
+            except VocableError as error:
                 parts.append((item.name, Description(f"not recognised ({error})")))
     if not parts:
         raise InputError(f"{path} holds no files to describe")

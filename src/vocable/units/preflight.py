@@ -74,16 +74,18 @@ def check_labels(
 
 def _check_manifest(name: str, header: UnitsHeader, survey: Survey, manifest: Manifest, rate: float | None) -> list[str]:
     _check_rows(name, len(survey.lengths), "the manifest", len(manifest))
-    if header.manifest is not None and header.manifest != manifest.digest:
+    lengths_known = bool((manifest.samples >= 0).all())  # they are part of the digest
+    if lengths_known and header.manifest is not None and header.manifest != manifest.digest:
         raise MismatchError(
             f"{name} was made for another manifest, with as many rows: use the manifest that lies beside it, or label again"
         )
     expected = _expected_counts(header, rate, manifest.sample_rate)
+    if not lengths_known:
+        return [f"the manifest doesn't give all lengths, so {name} was compared with it by rows alone"]
     if expected is None:
         return [f"{name} doesn't say its rate, so its lengths were not compared with the audio: give --rate"]
-    known = np.flatnonzero(manifest.samples >= 0)
-    counts = np.array([expected(int(samples)) for samples in manifest.samples[known]], dtype=np.int64)
-    off = known[np.abs(counts - survey.lengths[known]) > _TOLERANCE]
+    counts = np.array([expected(int(samples)) for samples in manifest.samples], dtype=np.int64)
+    off = np.flatnonzero(np.abs(counts - survey.lengths) > _TOLERANCE)
     if len(off):
         row = int(off[0])
         want = expected(int(manifest.samples[row]))
