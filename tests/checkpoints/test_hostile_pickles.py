@@ -226,8 +226,19 @@ def read_fails_with(folder: Path, steps: bytes) -> bool:
 
 @pytest.mark.parametrize("callee", [value("text"), value(3), b"]", MODEL, EMPTY, array(), b")"])
 def test_only_known_names_are_called(tmp_path: Path, callee: bytes) -> None:
-    refuse(tmp_path, call(callee, value(1)), "damaged")
-    refuse(tmp_path, callee + b")" + NEWOBJ, "damaged")
+    refuse(tmp_path, call(callee, value(1)), "stands where a Name should")
+    refuse(tmp_path, callee + b")" + NEWOBJ, "stands where a Name should")
+
+
+@pytest.mark.parametrize("part", [value(1), value(b"numpy"), value(None), value(("numpy",)), b"]", MODEL, DOUBLED])
+def test_names_are_text(tmp_path: Path, part: bytes) -> None:
+    for steps in (part + value("dtype"), value("numpy") + part):
+        refuse(tmp_path, steps + b"\x93", "stands where a str should")
+
+
+@pytest.mark.parametrize("step", [b"\x85", b"\x86", b"\x87", REDUCE, NEWOBJ, BUILD, b"\x93", SETITEM, APPEND])
+def test_steps_have_what_they_work_on(tmp_path: Path, step: bytes) -> None:
+    refuse(tmp_path, value(3) + MARK + step, "a step lacks what it works on")
 
 
 def test_arguments_are_a_tuple(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ class _Machine:
 
     def _last(self, count: int) -> list[Any]:
         if len(self._stack) < count:
-            raise ValueError("a tuple lacks items")
+            raise ValueError("a step lacks what it works on")
         items = self._stack[-count:]
         del self._stack[-count:]
         return items
