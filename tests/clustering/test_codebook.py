@@ -93,3 +93,45 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     save_file({"x": CENTROIDS}, tmp_path / "c.safetensors")
     with pytest.raises(InputError, match="should be 'vocable.codebook/1'"):
         read_codebook(tmp_path / "c.safetensors")
+
+
+def test_a_codebook_that_lacks_a_part_is_named(tmp_path: Path) -> None:
+    from vocable.artefacts.tensors import read_tensors, write_tensors
+
+    BOOK.write(tmp_path / "km.safetensors")
+    tensors, header = read_tensors(tmp_path / "km.safetensors", "vocable.codebook/1")
+    for part in ("centroids", "features", "normalization", "fit"):
+        rest = {name: value for name, value in header.items() if name != part}
+        write_tensors(tmp_path / "x.safetensors", {} if part == "centroids" else tensors, rest)
+        with pytest.raises(InputError, match=f"lacks its {part}: it is no whole codebook"):
+            read_codebook(tmp_path / "x.safetensors")
+
+
+def test_waveforms_become_the_units_of_their_frames() -> None:
+    waveforms = [RNG.standard_normal(count).astype(np.float32) * 0.1 for count in (8000, 400, 5000)]
+    for found, frames in zip(BOOK.label(waveforms), Mfcc()(waveforms), strict=True):
+        assert np.array_equal(found, BOOK.assign(frames))
+    stacked = FramePipeline(Mfcc().spec, Normalization("utterance"), 1)
+    book = Codebook(RNG.standard_normal((7, 117)).astype(np.float32), stacked.spec, stacked.normalization)
+    for found, frames in zip(book.label(waveforms), stacked.frames_of(waveforms), strict=True):
+        assert np.array_equal(found, book.assign(frames, stacked.spec))
+    with pytest.raises(MismatchError, match="normalised per utterance with 1 neighbours"):
+        book.assign(stacked.frames_of(waveforms)[0])
+    speakers = FramePipeline(Mfcc().spec, Normalization("speaker"))
+    with pytest.raises(MismatchError, match="per speaker: label a manifest"):
+        Codebook(CENTROIDS, speakers.spec, speakers.normalization).label(waveforms)
+    with pytest.raises(MismatchError, match="doesn't say what frames it is for"):
+        Codebook(CENTROIDS).label(waveforms)
+
+
+def test_frames_that_are_not_finite_have_no_units() -> None:
+    frames = np.zeros((3, 39), np.float32)
+    frames[1, 1] = np.nan
+    with pytest.raises(InputError, match="NaN or infinity"):
+        BOOK.assign(frames)
+
+
+@pytest.mark.parametrize("centroids", [np.zeros(3), np.zeros((0, 3)), np.full((2, 3), np.nan), np.full((2, 3), 1e300)])
+def test_impossible_centroids_are_refused(centroids: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"finite numbers of shape \(clusters, dim\)"):
+        Codebook(centroids)

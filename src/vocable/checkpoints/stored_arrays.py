@@ -57,7 +57,7 @@ def stored_array(shape: object, dtype: np.dtype[Any], raw: object, order: object
     length = len(content.text) if isinstance(content, Latin1) else len(content)
     if size_of(sizes, dtype) != length:
         raise ValueError("an array's bytes don't fill its shape")
-    if type(order) is not str or order not in ("C", "F"):
+    if order not in ("C", "F"):
         raise ValueError("an array's numbers stand neither by rows nor by columns")
     return StoredArray(sizes, dtype, content, "C" if order == "C" else "F")
 

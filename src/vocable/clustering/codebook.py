@@ -143,6 +143,8 @@ def read_codebook(path: str | Path) -> Codebook:
 
 def _read_own(path: Path) -> Codebook:
     tensors, header = read_tensors(path, FORMAT)
+    if missing := {"centroids"} - set(tensors) or {"features", "normalization", "fit"} - set(header):
+        raise InputError(f"{path} lacks its {min(missing)}: it is no whole codebook; fit or convert it again")
     spec = None if header["features"] is None else FeatureSpec.from_json(header["features"])
     corpus = (tensors["mean"], tensors["std"]) if "mean" in tensors else None
     centroids = checked_centroids(path, tensors["centroids"])
