@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,5 +40,5 @@ def artefacts_in(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".vocable" not in path.parts and path.name != "run.jsonl"
+        if path.is_file() and ".vocable" not in path.parts and not re.fullmatch(r"run(-\d+)?\.jsonl", path.name)
     }

@@ -279,3 +279,12 @@ def test_selecting_with_arrays_keeps_columns() -> None:
     whole = Manifest.of([Utterance(str(at), str(at), at, f"s{at}", at) for at in range(1, 5)])
     part = whole.select(np.array([3, 1]))
     assert list(part) == [whole[3], whole[1]]
+
+
+def test_a_table_that_names_two_speakers_for_one_utterance_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "utt2spk"
+    table.write_text("u000 ann\nu001 ben\nu000 ann\n")
+    assert with_speakers(many(2), str(table)).speakers == ("ann", "ben")
+    table.write_text("u000 ann\nu001 ben\nu000 ben\n")
+    with pytest.raises(InputError, match="line 3 gives 'u000' another speaker than an earlier line"):
+        with_speakers(many(2), str(table))

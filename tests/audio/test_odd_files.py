@@ -146,3 +146,11 @@ def test_channels_need_a_table(tmp_path: Path) -> None:
     assert [item.channel for item in found] == [1, 2]
     left, right = (read_waveform(found.where(item), 16000, item.channel) for item in found)
     assert not np.array_equal(left, right)
+
+
+@pytest.mark.parametrize("form", ["flac", "wav", "ogg", "aiff"])
+def test_other_sounds_that_are_called_mp3_are_read_as_what_they_are(tmp_path: Path, form: str) -> None:
+    path = write_audio(tmp_path / f"a.{form}", 1.0, 1)
+    called = path.rename(tmp_path / "a.mp3")
+    assert count_samples(str(called)) == (16000, 16000)
+    assert np.corrcoef(read_waveform(called), speech_like(1.0, 1))[0, 1] > 0.9

@@ -115,7 +115,7 @@ def test_waveforms_become_the_units_of_their_frames() -> None:
     book = Codebook(RNG.standard_normal((7, 117)).astype(np.float32), stacked.spec, stacked.normalization)
     for found, frames in zip(book.label(waveforms), stacked.frames_of(waveforms), strict=True):
         assert np.array_equal(found, book.assign(frames, stacked.spec))
-    with pytest.raises(MismatchError, match="normalised per utterance with 1 neighbours"):
+    with pytest.raises(MismatchError, match="normalisation: utterance; neighbours on each side: 1"):
         book.assign(stacked.frames_of(waveforms)[0])
     speakers = FramePipeline(Mfcc().spec, Normalization("speaker"))
     with pytest.raises(MismatchError, match="per speaker: label a manifest"):

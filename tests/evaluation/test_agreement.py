@@ -52,3 +52,26 @@ def test_without_scipy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(InputError, match=r"pip install 'vocable\[evaluation\]'"):
         best_matching(np.eye(2, dtype=np.int64))
+
+
+def test_utterances_are_compared_by_id_whatever_their_order() -> None:
+    rows = [np.array(row) for row in ([0, 1, 1], [2, 2], [3])]
+    first = Units.of(rows, UnitsHeader(manifest="a"), ("x", "y", "z"))
+    second = Units.of(rows[::-1], UnitsHeader(manifest="b"), ("z", "y", "x"))
+    assert agreement(first, second).same == 1
+    other = Units.of(rows, UnitsHeader(), ("x", "y", "w"))
+    with pytest.raises(MismatchError, match="only one of the labellings has the utterance 'w'"):
+        agreement(first, other)
+
+
+def test_lines_of_different_manifests_are_not_compared() -> None:
+    rows = [np.array([0, 1])]
+    first, second = (Units.of(rows, UnitsHeader(manifest=digest)) for digest in "ab")
+    with pytest.raises(MismatchError, match=r"different manifests, .*or give both as \.units"):
+        agreement(first, second)
+    assert agreement(first, Units.of(rows, UnitsHeader())).same == 1
+
+
+def test_large_units_take_no_more_memory_than_they_are_many() -> None:
+    first = Units.of([np.array([16_000_000, 5, 5])], UnitsHeader())
+    assert agreement(first, first).matched == 1

@@ -179,3 +179,60 @@ def test_a_codebook_by_other_frames_names_only_what_differs() -> None:
         spec.require_equal(other, "a", "b")
     assert "cepstra" in str(caught.value)
     assert "mel" not in str(caught.value)
+
+
+def test_no_part_is_left_whoever_was_first(audio: Path, tmp_path: Path) -> None:
+    (audio / "2x.wav").unlink()
+    threads = [threading.Thread(target=dump, args=(audio, tmp_path / "f")) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not [path for path in (tmp_path / "f").rglob("*") if path.name.endswith(".part")]
+    assert (tmp_path / "f" / "x_0_1.npy").stat().st_nlink == 1
+
+
+def test_a_table_of_channels_replaces_the_manifest_of_files(audio: Path, tmp_path: Path, cli: Cli) -> None:
+    """A .tsv of an earlier dump beside a new .csv would give the labels to its files."""
+    stereo = tmp_path / "stereo.wav"
+    soundfile.write(stereo, np.random.default_rng(0).standard_normal((16000, 2)) * 0.1, 16000)
+    rows = "".join(f"{stereo},16000,{channel},{channel}\n" for channel in (1, 2))
+    (tmp_path / "channels.csv").write_text("path,samples,channel,id\n" + rows)
+    one = tmp_path / "one"
+    for at in range(2):
+        write_audio(one / f"{at}.wav", 1.0, at)
+    cli("kmeans", audio, "--out", tmp_path / "km.safetensors", "--clusters", 3, "--workers", 1)
+    for source in (one, tmp_path / "channels.csv"):
+        cli("features", "mfcc", source, "--out", tmp_path / "f", "--overwrite", "--workers", 1)
+        label = ["--codebook", tmp_path / "km.safetensors", "--out", tmp_path / "u", "--overwrite", "--workers", 1]
+        cli("units", source, *label)
+        cli("units", tmp_path / "f", *label[:-2])
+    for folder, name in (("f", "train_0_1"), ("u", "units"), ("u", "train")):
+        assert not (tmp_path / folder / f"{name}.tsv").exists()
+        assert (tmp_path / folder / f"{name}.csv").read_text().count("stereo.wav") == 2
+    cli("inspect", tmp_path / "u" / "units.km")
+
+
+def test_a_manifest_that_was_changed_beside_its_frames_is_refused(audio: Path, tmp_path: Path, cli: Cli) -> None:
+    cli("kmeans", audio, "--out", tmp_path / "km.safetensors", "--clusters", 3, "--workers", 1)
+    cli("features", "mfcc", audio, "--out", tmp_path / "f", "--workers", 1)
+    path = tmp_path / "f" / "train_0_1.tsv"
+    root, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([root, *rows[::-1]]) + "\n")
+    label = ["units", tmp_path / "f", "--codebook", tmp_path / "km.safetensors", "--out", tmp_path / "u"]
+    assert "is not the manifest that train_0_1.npy was made for" in cli(*label, fails=True)
+
+
+def test_shards_of_two_versions_of_a_manifest_are_not_joined(audio: Path, tmp_path: Path, cli: Cli) -> None:
+    for at in range(12):
+        write_audio(tmp_path / "long" / f"{at}.wav", 25.0, at)
+    for rank in range(2):
+        if rank:
+            (tmp_path / "long" / "0.wav").unlink()
+        shard = ["--nshard", 2, "--rank", rank, "--workers", 1]
+        cli("features", "mfcc", tmp_path / "long", "--out", tmp_path / "f", *shard)
+    cli("kmeans", audio, "--out", tmp_path / "km.safetensors", "--clusters", 3, "--workers", 1)
+    label = ["units", tmp_path / "f", "--codebook", tmp_path / "km.safetensors", "--out", tmp_path / "u"]
+    assert "are shards of different manifests: dump all shards of one" in cli(*label, fails=True)
+    fit = ["kmeans", tmp_path / "f", "--out", tmp_path / "k2.safetensors", "--clusters", 3]
+    assert "are shards of different manifests" in cli(*fit, fails=True)

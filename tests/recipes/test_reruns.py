@@ -265,3 +265,120 @@ def test_what_the_system_refuses_is_a_sentence(audio: Path, tmp_path: Path, cli:
     assert "Traceback" not in long
     assert long.startswith("vocable: ")
     assert "--workers 0: at least 1 is needed" in cli("prepare", audio, "--out", tmp_path / "r", "--workers", 0, fails=True)
+
+
+def test_results_stand_until_others_are_ready_to_replace_them(audio: Path, tmp_path: Path, cli: Cli) -> None:
+    """A run with --overwrite that fails, or is killed before it writes, has removed nothing."""
+    prepare(audio, tmp_path / "run", SETTINGS)
+    cli("kmeans", audio, "--out", tmp_path / "km.safetensors", "--clusters", 4, "--workers", 1)
+    before, codebook = artefacts_in(tmp_path / "run"), (tmp_path / "km.safetensors").read_bytes()
+    for settings in (
+        Preparation(fit=FitSettings(clusters=5000), valid_percent=0.2),
+        Preparation(fit=SETTINGS.fit, frames=FrameChoice(normalize="speaker"), valid_percent=0.2),
+    ):
+        with pytest.raises(InputError, match="can't make 5000 clusters|needs speakers"):
+            prepare(audio, tmp_path / "run", settings, overwrite=True)
+        assert artefacts_in(tmp_path / "run") == before
+    again = ["kmeans", audio, "--out", tmp_path / "km.safetensors", "--clusters", 5000, "--overwrite", "--workers", 1]
+    assert "can't make 5000 clusters" in cli(*again, fails=True)
+    assert (tmp_path / "km.safetensors").read_bytes() == codebook
+    assert prepare(audio, tmp_path / "run", SETTINGS).was_done
+
+
+def test_what_the_work_is_on_is_never_replaced_by_it(audio: Path, tmp_path: Path, cli: Cli) -> None:
+    prepare(audio, tmp_path / "run", SETTINGS)
+    manifest = tmp_path / "run" / "train.tsv"
+    content = manifest.read_bytes()
+    with pytest.raises(InputError, match="is one of the files to write: give another name or folder"):
+        prepare(manifest, tmp_path / "run", Preparation(fit=SETTINGS.fit, valid_percent=0.0), overwrite=True)
+    assert "is one of the files to write" in cli("manifest", manifest, "--out", manifest, "--overwrite", fails=True)
+    label = ["units", manifest, "--codebook", tmp_path / "run" / "codebook.safetensors", "--out", tmp_path / "run"]
+    assert "is one of the files to write" in cli(*label, "--name", "train", "--overwrite", fails=True)
+    assert manifest.read_bytes() == content
+
+
+def test_another_run_that_takes_the_names_is_noticed(audio: Path, tmp_path: Path) -> None:
+    from vocable.recipes.workplace import Claim
+
+    (tmp_path / ".vocable").mkdir()
+    first, second = (Claim.of(tmp_path / ".vocable", "x", {"clusters": at}, [tmp_path / "x.km"]) for at in (1, 2))
+    refused = pytest.raises(InputError, match="another run writes other results")
+    with refused, first.taken(overwrite=False), second.taken(overwrite=False):
+        pass
+    assert not first.is_settled()
+
+
+@pytest.mark.parametrize("command", ["prepare", "kmeans", "manifest", "units"])
+def test_speakers_named_otherwise_are_other_results(audio: Path, tmp_path: Path, cli: Cli, command: str) -> None:
+    table = tmp_path / "utt2spk"
+
+    def name(who: str) -> None:
+        table.write_text("".join(f"{at} {who[at]}\n" for at in range(6)))
+
+    speakers = ["--speakers", table, "--workers", 1]
+    name("aabbcc")
+    cli("kmeans", audio, "--out", tmp_path / "k.safetensors", "--clusters", 4, "--normalize", "speaker", *speakers)
+    arguments = {
+        "prepare": ["prepare", audio, "--clusters", 4, "--normalize", "speaker", "--valid-percent", 0.3],
+        "kmeans": ["kmeans", audio, "--clusters", 4, "--normalize", "speaker"],
+        "manifest": ["manifest", audio, "--valid-percent", 0.3, "--by-speaker"],
+        "units": ["units", audio, "--codebook", tmp_path / "k.safetensors"],
+    }[command]
+    out = {"kmeans": "out.safetensors"}.get(command, "out")
+    cli(*arguments, "--out", tmp_path / out, *speakers)
+    name("abcabc")
+    assert "is there already" in cli(*arguments, "--out", tmp_path / out, *speakers, fails=True)
+    cli(*arguments, "--out", tmp_path / out, *speakers, "--overwrite")
+    cli(*arguments, "--out", tmp_path / "fresh" / out, *speakers)
+    if command == "kmeans":
+        assert (tmp_path / out).read_bytes() == (tmp_path / "fresh" / out).read_bytes()
+    else:
+        assert artefacts_in(tmp_path / out) == artefacts_in(tmp_path / "fresh" / out)
+
+
+def test_a_fit_for_speakers_that_changed_meanwhile_is_made_anew(audio: Path, tmp_path: Path) -> None:
+    """Killed after the fit, run again with another table: labels and codebook are of the same speakers."""
+    table = tmp_path / "utt2spk"
+    settings = Preparation(
+        corpus=CorpusSettings(speakers=str(table)), frames=FrameChoice(normalize="speaker"), fit=SETTINGS.fit, valid_percent=0.2
+    )
+    table.write_text("".join(f"{at} {'aabbcc'[at]}\n" for at in range(6)))
+    prepare(audio, tmp_path / "run", settings)
+    for lost in ("train.km", "summary.json"):
+        (tmp_path / "run" / lost).unlink()
+    table.write_text("".join(f"{at} {'abcabc'[at]}\n" for at in range(6)))
+    prepare(audio, tmp_path / "run", settings, overwrite=True)
+    prepare(audio, tmp_path / "fresh", settings)
+    assert artefacts_in(tmp_path / "run") == artefacts_in(tmp_path / "fresh")
+
+
+def test_results_are_vouched_for_by_what_they_say_not_by_what_lies_beside(audio: Path, tmp_path: Path) -> None:
+    prepare(audio, tmp_path / "run", SETTINGS)
+    prepare(audio, tmp_path / "other", Preparation(fit=FitSettings(clusters=5), valid_percent=0.2))
+    shutil.copy(tmp_path / "other" / "codebook.safetensors", tmp_path / "run" / "codebook.safetensors")
+    shutil.rmtree(tmp_path / "run" / ".vocable")
+    with pytest.raises(InputError, match="nothing beside it says what it was made from"):
+        prepare(audio, tmp_path / "run", SETTINGS)
+
+
+@pytest.mark.parametrize("command", ["prepare", "kmeans", "units", "features", "manifest"])
+def test_links_and_permissions_change_nothing(audio: Path, tmp_path: Path, cli: Cli, command: str) -> None:
+    cli("kmeans", audio, "--out", tmp_path / "k.safetensors", "--clusters", 4, "--workers", 1)
+    arguments = {
+        "prepare": ["prepare", audio, "--clusters", 4],
+        "kmeans": ["kmeans", audio, "--clusters", 4],
+        "units": ["units", audio, "--codebook", tmp_path / "k.safetensors"],
+        "features": ["features", "mfcc", audio],
+        "manifest": ["manifest", audio],
+    }[command]
+    out = tmp_path / {"kmeans": "out.safetensors", "manifest": "out.tsv"}.get(command, "out")
+    cli(*arguments, "--out", out, "--workers", 1)
+    (audio / "0.wav").chmod(0o600)
+    os.link(audio / "1.wav", tmp_path / "elsewhere.wav")
+    assert "done already" in cli(*arguments, "--out", out, "--workers", 1)
+
+
+def test_parts_of_a_job_array_log_apart(audio: Path, tmp_path: Path) -> None:
+    for rank in range(2):
+        prepare(audio, tmp_path / "run", SETTINGS, Work(nshard=2, rank=rank))
+    assert sorted(path.name for path in (tmp_path / "run").glob("run*")) == ["run-0.jsonl", "run-1.jsonl"]

@@ -7,6 +7,7 @@ at most such a part file, which the next run on the same machine removes.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -19,7 +20,18 @@ from typing import IO
 from vocable.errors import DiskFullError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:16] or "host"
+
+
+def _machine() -> str:
+    """Return what tells this machine, or container, from others that may write to the same folder."""
+    try:
+        processes = os.readlink("/proc/self/ns/pid")  # containers count their processes apart, often under one host name
+    except OSError:
+        processes = ""
+    return hashlib.sha256(f"{socket.gethostname()}\n{processes}".encode()).hexdigest()[:16]
+
+
+_HOST = _machine()
 _PART = re.compile(rf"\..*\.{_HOST}-(\d+)-[0-9a-f]{{8}}\.part")
 
 

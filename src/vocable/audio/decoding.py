@@ -24,6 +24,7 @@ MEDIA_EXTENSIONS = frozenset("m4a mp4 aac webm mka mkv wma mov amr".split())  # 
 """Read through PyAV, from the `media` extra."""
 
 _ZIP_SLICE = re.compile(r"(?P<archive>.+\.zip):(?P<offset>\d+):(?P<length>\d+)", re.DOTALL)
+_OTHER_SOUNDS = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
 _PIECE = 1 << 20  # samples: a header that lies about the length must not decide how much memory is taken
 _PLAUSIBLE_SAMPLES_PER_BYTE = 5000  # FLAC packs 65535 equal samples into 15 bytes; no format does better
 
@@ -155,7 +156,11 @@ def file_state(path: str) -> str:
 
 
 def _is_mp3(path: str) -> bool:
-    return extension_of(path) == "mp3"
+    """Tell whether a file is MP3 by its name, and doesn't begin like another kind of sound."""
+    if extension_of(path) != "mp3":
+        return False
+    with _opened(path) as source:
+        return not source.read(4).startswith(_OTHER_SOUNDS)
 
 
 def _opened(path: str) -> BinaryIO:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +118,11 @@ class Manifest:
         return float(np.maximum(self.samples, 0).sum()) / self.sample_rate
 
     @property
+    def state(self) -> str:
+        """SHA-256 over all that is known of the rows and their files, wherever they lie: what results are made from."""
+        return state_of(self.root, self)
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over the rows in order: names below the folder they share, channels and lengths.
 
@@ -129,6 +135,18 @@ class Manifest:
             name = id_of(whole[len(shared) :].lstrip(os.sep))
             hasher.update(f"{name}\t{item.samples}{f'#{item.channel}' if item.channel else ''}\n".encode())
         return hasher.hexdigest()
+
+
+def state_of(root: str, rows: Iterable[Utterance]) -> str:
+    """Return a digest of rows and of the sizes and times of their files.
+
+    The time of the last change to a file's record is left out: links and permissions change it as well.
+    """
+    hasher = hashlib.sha256(os.fsencode(os.path.abspath(root)))
+    for row in rows:
+        known = replace(row, state=row.state.rpartition(":")[0])
+        hasher.update(repr(known).encode(errors="surrogateescape"))
+    return hasher.hexdigest()
 
 
 def _shared_folder(paths: list[str]) -> str:

@@ -108,7 +108,9 @@ def _from_table(ids: Iterable[str], table: Path) -> list[str]:
             fields = line.split("\t") if "\t" in line else line.split()
             if len(fields) != 2:
                 raise InputError(f"{table} line {number} should be an utterance and its speaker, but reads {line!r}")
-            speakers[fields[0].strip()] = fields[1].strip()
+            name, who = (item.strip() for item in fields)
+            if speakers.setdefault(name, who) != who:
+                raise InputError(f"{table} line {number} gives {name!r} another speaker than an earlier line: leave one of them")
     found = []
     for name in ids:
         speaker = speakers.get(name, speakers.get(name.rsplit("/", 1)[-1]))

@@ -53,6 +53,8 @@ def wav2vec_manifest(
         print("--dest ends in .tsv: taken for the manifest itself, not for a folder of that name")
     for path, count in made.rows.items():
         print(f"{path}: {count:,} utterances")
+    if made.leftover is not None:
+        _warn(f"{made.leftover} is of an earlier split, and its files are in the new train.tsv too: remove it")
     if made.skipped:
         record = (dest.parent if dest.suffix == ".tsv" else dest) / "skipped.jsonl"
         write_skipped(record, made.skipped)

@@ -74,8 +74,8 @@ class Codebook:
             self.spec.require_equal(spec, "the codebook's frames", "these frames")
         elif self.spec is not None and self.spec != self.spec.base:
             raise MismatchError(
-                f"the codebook is for frames normalised per {self.spec.frame_normalization.partition(':')[0]} with "
-                f"{self.spec.context} neighbours on each side: say what these are with spec=, or use label() on waveforms"
+                f"the codebook is for finished frames (normalisation: {self.normalization.scope}; neighbours on each side: "
+                f"{self.spec.context}): say what these are with spec=, or use label() on waveforms"
             )
         frames = as_frames(frames)
         check_finite(frames)
@@ -88,6 +88,7 @@ class Codebook:
             waveforms: each of shape (samples,), mono, at the sample rate of `spec`.
 
         Raises:
+            InputError: they aren't finite.
             MismatchError: the codebook doesn't say what frames it is for, or they are normalised by speakers nobody names here.
         """
         if self.spec is None:
@@ -95,7 +96,11 @@ class Codebook:
         if self.normalization.scope == "speaker":
             raise MismatchError("the codebook is for frames normalised per speaker: label a manifest that has speakers instead")
         pipeline = FramePipeline(self.spec.base, self.normalization, self.spec.context)
-        return [self._nearest(frames) for frames in pipeline.frames_of(waveforms)]
+        labels = []
+        for frames in pipeline.frames_of(waveforms):
+            check_finite(frames)
+            labels.append(self._nearest(frames))
+        return labels
 
     def lookup(self, units: NDArray[np.integer[Any]]) -> Frames:
         """Return the centroid of each unit, shape (units, dim).

@@ -116,7 +116,8 @@ def _key(surveyed: Surveyed, settings: LloydSettings, grid: Grid, given: Array |
     """Return a digest of what a fit's passes depend on, as far as it is known without the frames themselves."""
     chosen = [getattr(settings, name) for name in ("n_clusters", "seeding", "n_init", "max_iter", "tol", "seed")]
     start = "" if given is None else digest_of_array(given)
-    return digest_of([chosen, surveyed.count, surveyed.dim, surveyed.dtype.str, grid.digest, start])
+    frames = [surveyed.count, surveyed.dtype.str, digest_of_array(surveyed.largest)]
+    return digest_of([chosen, frames, grid.digest, start])
 
 
 class _Fitter:

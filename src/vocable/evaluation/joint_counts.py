@@ -24,14 +24,13 @@ class JointCounts:
     def of(cls, pairs: Iterable[tuple[list[str], NDArray[np.integer]]], n_units: int) -> JointCounts:
         """Count frames of utterances, each given as a label and a unit for each frame."""
         index: dict[str, int] = {}
-        rows: list[NDArray[np.intp]] = []
-        units: list[NDArray[np.intp]] = []
+        counts = np.zeros((64, n_units), dtype=np.int64)
         for names, values in pairs:
-            rows.append(np.array([index.setdefault(name, len(index)) for name in names], dtype=np.intp))
-            units.append(np.asarray(values, dtype=np.intp))
-        counts = np.zeros((len(index), n_units), dtype=np.int64)
-        if rows:
-            np.add.at(counts, (np.concatenate(rows), np.concatenate(units)), 1)
+            rows = np.array([index.setdefault(name, len(index)) for name in names], dtype=np.intp)
+            while len(index) > len(counts):
+                counts = np.concatenate([counts, np.zeros_like(counts)])
+            np.add.at(counts, (rows, np.asarray(values, dtype=np.intp)), 1)
+        counts = counts[: len(index)]
         order = sorted(index, key=str)
         return cls(tuple(order), counts[[index[name] for name in order]] if order else counts)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vocable.errors import InputError, MismatchError
 from vocable.evaluation.joint_counts import JointCounts
 from vocable.timelines.alignments import Alignments
+from vocable.timelines.timeline import Timeline
 from vocable.units.units import Units
 
 SILENCES = frozenset({"", "sil", "sp", "spn", "nsn", "pau", "h#", "<sil>", "<eps>", "<unk>", "silence"})
@@ -22,6 +23,7 @@ _STRESSED = re.compile(r"(AA|AE|AH|AO|AW|AX|AXR|AY|EH|ER|EY|IH|IX|IY|OW|OY|UH|UW
 
 # An alignment may be a few windows longer or shorter than the units; the nearest rates in use are further apart than a tenth.
 _SPARE_SECONDS, _SPARE_PART = 0.1, 0.1
+_SPARE_END = 1.0  # seconds that intervals may go on after the units
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class PhoneScores:
     pnmi: float
     pnmi_without_silence: float
     frames: int
+    """That were scored."""
+    frames_outside: int
+    """Of scored utterances, but outside all intervals."""
     utterances: int
     phones: int
 
@@ -63,9 +68,10 @@ def phone_scores(
 
     Raises:
         InputError: no utterance has an alignment, two utterances have the same, or several could be meant.
-        MismatchError: per-frame labels are of another rate than `alignments` says.
+        MismatchError: per-frame labels are of another rate than `alignments` says, or intervals end long after the audio.
     """
     owner: dict[str, str] = {}
+    outside = 0
 
     def pairs() -> Iterator[tuple[list[str], NDArray[np.intp]]]:
         for utterance, values in zip(ids, units, strict=True):
@@ -79,8 +85,11 @@ def phone_scores(
                 )
             owner[name] = utterance
             _require_equal_lengths(utterance, len(values), rate, alignments)
+            _require_same_clock(utterance, len(values) / rate, timeline, alignments)
             phones = timeline.labels_at(first_centre + np.arange(len(values)) / rate)
             inside = np.array([phone is not None for phone in phones], dtype=bool)
+            nonlocal outside
+            outside += int((~inside).sum())
             yield [without_stress(phone) for phone in phones if phone is not None], np.asarray(values, dtype=np.intp)[inside]
 
     largest = int(units.values.max(initial=0)) + 1
@@ -96,6 +105,7 @@ def phone_scores(
         pnmi=counts.pnmi(),
         pnmi_without_silence=spoken.pnmi(),
         frames=counts.frames,
+        frames_outside=outside,
         utterances=len(owner),
         phones=len(spoken.labels),
     )
@@ -104,6 +114,16 @@ def phone_scores(
 def without_stress(phone: str) -> str:
     """Return an ARPAbet vowel without its stress digit, AH0 → AH, and anything else as it is."""
     return phone[:-1] if _STRESSED.fullmatch(phone) else phone
+
+
+def _require_same_clock(utterance: str, heard: float, timeline: Timeline, alignments: Alignments) -> None:
+    """Refuse intervals that go on long after the units end: times in samples or milliseconds, or of other audio."""
+    last = float(timeline.ends.max(initial=0.0))
+    if last > heard + max(_SPARE_END, _SPARE_PART * heard):
+        raise MismatchError(
+            f"{alignments.path} has intervals up to {last:.6g} s for {utterance!r}, whose units last {heard:.2f} s: "
+            "times must be in seconds, and of the same audio"
+        )
 
 
 def _require_equal_lengths(utterance: str, units: int, rate: float, alignments: Alignments) -> None:

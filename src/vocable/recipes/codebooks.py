@@ -70,8 +70,8 @@ def fit_source(
             claim = Claim.of(folder, out.name, made_from, [out])
             if claim.is_settled():
                 return Fitted(read_codebook(out), was_done=True)
-            claim.take(overwrite)
-            return _kept(fit_on_store(stores, settings, engine, folder), out, claim)
+            claim.check(overwrite)
+            return _kept(fit_on_store(stores, settings, engine, folder), out, claim, overwrite)
         return _fit_to_audio(source, out, settings, corpus, frames, engine, folder, strict, overwrite)
 
 
@@ -91,7 +91,7 @@ def _fit_to_audio(
     require_usable(opened, source)
     made_from = {**asdict(corpus), **asdict(settings), **asdict(frames), "device": engine.work.kind, "audio": opened.state}
     claim = Claim.of(folder, out.name, made_from, [out])
-    claim.check(overwrite)
+    claim.check(overwrite, source)
     if strict:
         refuse_skipped(opened.skipped, record)
     if claim.is_settled():
@@ -99,18 +99,18 @@ def _fit_to_audio(
         if strict:
             require_none(skipped, record)
         return Fitted(read_codebook(out), skipped, record, was_done=True)
-    claim.take(overwrite)
     pipeline = pipeline_for(frames, corpus.sample_rate, opened.manifest, engine, folder)
-    skipped = list(opened.skipped)
-    codebook = fit_on_audio(opened.manifest, pipeline, settings, engine, folder, skipped)
+    codebook, unusable = fit_on_audio(opened.manifest, pipeline, settings, engine, folder)
+    skipped = [*opened.skipped, *unusable]
     keep_skipped(skipped, record)
     if strict:
         require_none(skipped, record)
-    return _kept(codebook, out, claim, skipped, record)
+    return _kept(codebook, out, claim, overwrite, skipped, record)
 
 
-def _kept(codebook: Codebook, out: Path, claim: Claim, skipped: Sequence[Skipped] = (), record: Path | None = None) -> Fitted:
-    codebook.write(out)
-    if not codebook.fit.get("lost"):
-        claim.settle()
+def _kept(
+    codebook: Codebook, out: Path, claim: Claim, overwrite: bool, skipped: Sequence[Skipped] = (), record: Path | None = None
+) -> Fitted:
+    with claim.taken(overwrite, lasting=not codebook.fit.get("lost")):
+        codebook.write(out)
     return Fitted(codebook, list(skipped), record)

@@ -15,7 +15,7 @@ from vocable.artefacts.headers import canonical_json, digest_of
 from vocable.audio.blocks import shard_bounds
 from vocable.audio.decoding import extension_of
 from vocable.audio.faults import Skipped, count_reasons, printable
-from vocable.audio.manifest import Manifest, Utterance
+from vocable.audio.manifest import Manifest, Utterance, state_of
 from vocable.audio.manifest_files import is_manifest, read_rows
 from vocable.audio.scan import LengthLimits, candidates, check_root, examine, find_audio, with_states, without_duplicates
 from vocable.audio.speakers import with_speakers
@@ -94,13 +94,13 @@ def open_corpus(source: Path, settings: CorpusSettings, engine: Engine, folder: 
         paths, skipped = find_audio(source, settings.ext)
         rows = candidates(paths)
     rows = with_states(root, rows)
-    # The time of the last change to a file's record says too much here: links and permissions change it as well.
-    seen = [[*astuple(row)[:-1], row.state.rpartition(":")[0]] for row in rows]
-    state = digest_of([_spelled(root), [list(map(_spelled, item)) for item in seen], asdict(settings)])
     found, missing = _examined(root, rows, settings, engine, folder, share)
     utterances, unusable = without_duplicates(found)
-    made = Manifest.of(utterances, root, settings.sample_rate)
-    return Corpus(with_speakers(made, settings.speakers) if settings.speakers else made, [*skipped, *unusable], state, missing)
+    manifest = Manifest.of(utterances, root, settings.sample_rate)
+    if settings.speakers:
+        manifest = with_speakers(manifest, settings.speakers)
+    state = digest_of([state_of(root, rows), asdict(settings), manifest.speakers])
+    return Corpus(manifest, [*skipped, *unusable], state, missing)
 
 
 def require_source(source: Path) -> None:

@@ -13,7 +13,7 @@ from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.artefacts.headers import Header, read_header
 from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import read_manifest
-from vocable.errors import InputError
+from vocable.errors import InputError, MismatchError
 from vocable.features.normalization import Normalization
 from vocable.features.store import StoredFrames
 
@@ -29,8 +29,9 @@ class Origin:
     spec: FeatureSpec | None = None
     normalization: Normalization = field(default_factory=Normalization)
     manifest: str | None = None
-    """Digest."""
-    rows: Manifest | None = None
+    """Digest of the rows that have frames."""
+    whole: str | None = None
+    """Digest of the manifest of which these are a shard."""
 
 
 def origin_of(npy: Path) -> Origin:
@@ -45,9 +46,35 @@ def origin_of(npy: Path) -> Origin:
     known = header["normalization"]
     corpus = None if known["corpus"] is None else tuple(np.array(values, dtype=np.float32) for values in known["corpus"])
     spec = FeatureSpec.from_json(header["features"])
+    normalization = Normalization(known["scope"], corpus)  # type: ignore[arg-type]
+    return Origin(spec, normalization, header["manifest"], header["whole"])
+
+
+def rows_of(npy: Path, origin: Origin) -> Manifest | None:
+    """Read the manifest that lies beside dumped frames, or None if there is none, or none that belongs to them for certain.
+
+    Raises:
+        MismatchError: it was changed since.
+    """
     beside = [path for path in (npy.with_suffix(".tsv"), npy.with_suffix(".csv")) if path.exists()]
-    rows = read_manifest(beside[0], spec.sample_rate) if beside else None
-    return Origin(spec, Normalization(known["scope"], corpus), header["manifest"], rows)  # type: ignore[arg-type]
+    if not beside or origin.spec is None:
+        return None
+    rows = read_manifest(beside[0], origin.spec.sample_rate)
+    if rows.digest != origin.manifest:
+        raise MismatchError(f"{beside[0]} is not the manifest that {npy.name} was made for: dump the frames again")
+    return rows
+
+
+def require_one_manifest(stores: Iterable[StoredFrames], origins: Iterable[Origin]) -> None:
+    """Refuse shards of different manifests.
+
+    Raises:
+        MismatchError: names two of them.
+    """
+    known = [(store.path, origin.whole) for store, origin in zip(stores, origins, strict=True) if origin.whole is not None]
+    for path, whole in known[1:]:
+        if whole != known[0][1]:
+            raise MismatchError(f"{known[0][0]} and {path} are shards of different manifests: dump all shards of one")
 
 
 def read_origin(npy: Path) -> Header | None:

@@ -38,6 +38,8 @@ class WrittenManifests:
     """What `write_manifests` wrote."""
 
     rows: dict[Path, int]
+    leftover: Path | None
+    """A manifest of an earlier split, whose rows are in the new one too."""
     skipped: list[Skipped]
 
 
@@ -89,7 +91,9 @@ def write_manifests(
         del targets["valid"]
     for name, target in targets.items():
         write_text(target, "".join([f"{top}\n", *(f"{path}\t{samples}\n" for path, samples in rows[name])]))
-    return WrittenManifests({target: len(rows[name]) for name, target in targets.items()}, skipped)
+    old = targets["train"].with_name("valid.tsv")
+    leftover = old if old not in targets.values() and old.exists() else None
+    return WrittenManifests({target: len(rows[name]) for name, target in targets.items()}, leftover, skipped)
 
 
 def _what_else(top: str, skipped: list[Skipped]) -> str:
@@ -126,7 +130,7 @@ def dump_mfcc(
     shard = Manifest.of(rows, manifest.root, sample_rate)
     pipeline = FramePipeline(Mfcc(sample_rate).spec, lenient=True)
     npy = feat_dir / f"{split}_{rank}_{nshard}.npy"
-    return dump_frames(shard, pipeline, engine, npy, open_workplace(feat_dir), strict=True, overwrite=True)
+    return dump_frames(shard, pipeline, engine, npy, open_workplace(feat_dir), strict=True, overwrite=True, whole=manifest.digest)
 
 
 def shards_of(feat_dir: Path, split: str, nshard: int) -> list[StoredFrames]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vocable.artefacts.headers import Header, digest_of, write_header
+from vocable.artefacts.headers import Header, write_header
 from vocable.artefacts.writing import replacing, space_checked, writer_name
 from vocable.audio.blocks import Block, blocks_of
 from vocable.audio.faults import Skipped, require_none
@@ -54,6 +54,7 @@ def dump_frames(
     folder: Path,
     strict: bool = False,
     overwrite: bool = False,
+    whole: str | None = None,
 ) -> Dumped:
     """Write the frames of a manifest to `npy`, with `.len`, the manifest of the rows that have frames, and a header beside it.
 
@@ -65,23 +66,23 @@ def dump_frames(
         folder: where the work is kept until it is whole.
         strict: leave nothing out.
         overwrite: replace frames of something else.
+        whole: digest of the manifest of which this is a shard, by default of this one.
 
     Raises:
         DiskFullError: the next run goes on with what is missing.
         InputError: with `strict`, a row that has no frames; or frames of something else stand there.
     """
     blocks = list(blocks_of(manifest))
-    audio = digest_of([block.content for block in blocks])
-    made_from = {"frames": pipeline.key, "device": engine.work.kind, "audio": audio}
-    claim = Claim.of(folder, npy.stem, made_from, _files(npy, manifest))
+    made_from = {"frames": pipeline.key, "device": engine.work.kind, "audio": manifest.state, "whole": whole}
+    claim = Claim.of(folder, npy.stem, made_from, _files(npy, manifest), [npy.with_suffix(".tsv"), npy.with_suffix(".csv")])
     while True:
         if claim.is_settled() and (standing := _standing(npy)) is not None:
             if strict:
                 require_none(standing.skipped, remedy=_ALIGNED)
             return standing
-        claim.take(overwrite)
+        claim.check(overwrite)
         try:
-            return _dump(manifest, blocks, pipeline, engine, npy, claim, strict)
+            return _dump(manifest, blocks, pipeline, engine, npy, claim, strict, overwrite, whole)
         except _PartGoneError:
             continue  # another process has finished the same dump, or cleared it away
 
@@ -106,6 +107,8 @@ def _dump(
     npy: Path,
     claim: Claim,
     strict: bool,
+    overwrite: bool,
+    whole: str | None,
 ) -> Dumped:
     spec = pipeline.spec
     counts = np.array([spec.frame_count(samples) for samples in manifest.samples.tolist()], dtype=np.int64)
@@ -121,32 +124,32 @@ def _dump(
         require_none(list(skipped.values()), remedy=_ALIGNED)
     kept = [row for row in range(len(manifest)) if row not in skipped]
     chosen = manifest.select(kept) if skipped else manifest
-    # The header goes last and away first: frames never stand under one that isn't theirs. Until it is there the part stays.
     header = npy.with_suffix(".json")
-    header.unlink(missing_ok=True)
-    try:
-        if skipped:
-            _copy_rows(part, npy, [(int(starts[row]), int(counts[row])) for row in kept], spec.dim)
-        else:
-            _link(part, npy)
-    except FileNotFoundError as error:
-        raise _PartGoneError(f"{part} is gone") from error
-    write_lengths(length_file(npy), counts[kept])
-    write_manifest(npy.with_name(manifest_name(npy.stem, chosen)), chosen)
-    write_header(
-        header,
-        {
-            "format": FORMAT,
-            "features": spec.to_json(),
-            "normalization": _normalization_json(pipeline.normalization),
-            "manifest": chosen.digest,
-            "utterances": len(kept),
-            "frames": int(counts[kept].sum()),
-            "skipped": [[item.path, item.reason, item.detail] for item in sorted(skipped.values())],
-        },
-    )
-    if not any(finished.given_up()):  # what killed its worker is tried again next time
-        claim.settle()
+    with claim.taken(overwrite, lasting=not any(finished.given_up())):  # what killed its worker is tried again next time
+        # The header goes last and away first: frames never stand under one that isn't theirs. Until it is there the part stays.
+        header.unlink(missing_ok=True)
+        try:
+            if skipped:
+                _copy_rows(part, npy, [(int(starts[row]), int(counts[row])) for row in kept], spec.dim)
+            else:
+                _link(part, npy)
+        except FileNotFoundError as error:
+            raise _PartGoneError(f"{part} is gone") from error
+        write_lengths(length_file(npy), counts[kept])
+        write_manifest(npy.with_name(manifest_name(npy.stem, chosen)), chosen)
+        write_header(
+            header,
+            {
+                "format": FORMAT,
+                "features": spec.to_json(),
+                "normalization": _normalization_json(pipeline.normalization),
+                "manifest": chosen.digest,
+                "whole": whole or manifest.digest,
+                "utterances": len(kept),
+                "frames": int(counts[kept].sum()),
+                "skipped": [[item.path, item.reason, item.detail] for item in sorted(skipped.values())],
+            },
+        )
     part.unlink(missing_ok=True)
     return Dumped(npy, len(kept), int(counts[kept].sum()), sorted(skipped.values()))
 
@@ -178,6 +181,7 @@ def _link(part: Path, npy: Path) -> None:
         part.replace(npy)
         return
     beside.replace(npy)
+    beside.unlink(missing_ok=True)  # still there if both names were links to one file already
 
 
 def _normalization_json(normalization: Normalization) -> Header:

@@ -56,7 +56,8 @@ def dump_source(
         blocks = list(blocks_of(opened.manifest))
         blocks = blocks[slice(*shard_bounds(len(blocks), work.nshard, work.rank))]
         rows = range(blocks[0].first, blocks[-1].first + len(blocks[-1].utterances)) if blocks else range(0)
-        made = dump_frames(opened.manifest.select(rows), pipeline, engine, npy, folder, overwrite=overwrite)
+        shard, whole = opened.manifest.select(rows), opened.manifest.digest
+        made = dump_frames(shard, pipeline, engine, npy, folder, overwrite=overwrite, whole=whole)
     skipped = [*opened.skipped, *made.skipped]
     keep_skipped(skipped, record)
     if strict:

@@ -24,7 +24,7 @@ from vocable.execution.progress import progress
 from vocable.features.normalization import Normalization
 from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
-from vocable.recipes.dumped import Origin, origin_of
+from vocable.recipes.dumped import Origin, origin_of, require_one_manifest
 from vocable.recipes.fit_sources import AudioFrames, StoredSample
 
 _SAMPLE_BYTES = 256 << 20
@@ -115,8 +115,7 @@ def fit_on_audio(
     settings: FitSettings,
     engine: Engine,
     folder: Path,
-    skipped: list[Skipped] | None = None,
-) -> Codebook:
+) -> tuple[Codebook, list[Skipped]]:
     """Fit a codebook to the frames of a sample of a manifest's utterances; no frame touches the disk.
 
     A fit that was killed goes on after the last pass that `folder` knows of; the sample's frames are computed again for that.
@@ -127,19 +126,20 @@ def fit_on_audio(
         settings: of the fit.
         engine: runs the work.
         folder: the work folder.
-        skipped: is given the utterances of the sample that couldn't be used.
+
+    Returns:
+        The codebook, and the utterances of the sample that couldn't be used.
     """
     chosen = manifest.select(sampled_rows(manifest, pipeline.spec, settings))
     about = {"manifest": manifest.digest, "utterances": len(chosen)}
-    skipped = [] if skipped is None else skipped
-    before = len(skipped)
+    skipped: list[Skipped] = []
     with progress("k-means", chosen.seconds) as shown:
         source = AudioFrames(chosen, pipeline, engine, shown.advance, skipped)
         key = digest_of([[block.content for block in source.cut], asdict(settings), pipeline.key])
         fitted = _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, _state(folder, key), shown.note)
-    lost = count_lost(skipped[before:])
-    used = {"utterances": len(chosen) - len(skipped[before:]), **({"lost": lost} if lost else {})}
-    return replace(fitted, fit={**fitted.fit, **used})
+    lost = count_lost(skipped)
+    used = {"utterances": len(chosen) - len(skipped), **({"lost": lost} if lost else {})}
+    return replace(fitted, fit={**fitted.fit, **used}), skipped
 
 
 def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engine, folder: Path) -> Codebook:
@@ -180,7 +180,9 @@ def _state(folder: Path, key: str) -> Path:
 
 
 def _common_origin(stores: list[StoredFrames]) -> Origin:
-    first, *others = [(store, origin_of(store.path)) for store in stores]
+    origins = [origin_of(store.path) for store in stores]
+    require_one_manifest(stores, origins)
+    first, *others = zip(stores, origins, strict=True)
     for store, origin in others:
         if store.dim != first[0].dim:
             raise MismatchError(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vocable.artefacts.headers import Header, canonical_json, read_header, write_header
+from vocable.artefacts.headers import Header, canonical_json, digest_of, read_header, write_header
 from vocable.artefacts.run_log import RunLog
 from vocable.audio.faults import Skipped, count_lost, count_reasons, read_skipped, require_none, write_skipped
 from vocable.audio.manifest import Manifest
@@ -79,22 +79,20 @@ def prepare(source: Path, out: Path, settings: Preparation, work: Work | None = 
         require_usable(corpus, source)
         train, valid = split(corpus.manifest, settings.valid_percent, settings.fit.seed, settings.by_speaker)
         parts = {"train": train, **({"valid": valid} if len(valid) else {})}
-        claim = Claim.of(
-            folder, "prepare", {**_json(settings), "audio": corpus.state}, _files(out, parts, settings), _all_files(out)
-        )
+        rivals = [path for name in ("train", "valid") for path in label_files(out, name)]
+        made_from = {**_json(settings), "device": engine.work.kind, "audio": corpus.state}
+        claim = Claim.of(folder, "prepare", made_from, _files(out, parts, settings), rivals)
         if claim.is_settled() or _vouched_for(out, corpus, settings, claim):
             standing = _standing(out, parts, settings, was_done=True)
             if settings.strict:
                 require_none(standing.skipped, out / "skipped.jsonl")
             return standing
-        claim.check(overwrite)
+        claim.check(overwrite, source)
         if settings.strict:
             _refuse(corpus.skipped, out)
-        claim.take(overwrite)
-        write_header(out / "prepare.json", {"format": FORMAT, "settings": _json(settings)})
-        with RunLog(out / "run.jsonl").recorded():
+        with RunLog(out / _log_name(engine.work)).recorded():
             pipeline = pipeline_for(settings.frames, settings.corpus.sample_rate, train, engine, folder)
-            codebook = _codebook(out, train, pipeline, settings, engine, folder)
+            codebook = _codebook(out, train, pipeline, settings, engine, claim)
             labels = {
                 name: label_manifest(part, pipeline, codebook, engine, folder, f"label {name}") for name, part in parts.items()
             }
@@ -103,19 +101,28 @@ def prepare(source: Path, out: Path, settings: Preparation, work: Work | None = 
                 return Prepared(out, {}, skipped, codebook, {}, missing)
             if settings.strict:
                 _refuse(skipped, out)
-            _write(out, corpus, labels, skipped, codebook, settings)
-            if not count_lost(skipped) + codebook.fit.get("lost", 0):
-                claim.settle()
+            lost = count_lost(skipped) + codebook.fit.get("lost", 0)
+            with claim.taken(overwrite, lasting=not lost):
+                _write(out, corpus, labels, skipped, codebook, settings)
+            _kept_codebook(claim).unlink(missing_ok=True)
     return _standing(out, parts, settings)
+
+
+def _log_name(work: Work) -> str:
+    """Return the log's name: no two parts of the work write to one file."""
+    return "run.jsonl" if work.nshard == 1 else f"run-{work.rank}.jsonl"
 
 
 def _vouched_for(out: Path, corpus: Corpus, settings: Preparation, claim: Claim) -> bool:
     """Tell whether results whose work folder was removed are these: by settings, names and lengths."""
-    noted, summary = out / "prepare.json", out / "summary.json"
-    if claim.is_known() or not noted.exists() or not all(path.exists() for path in claim.files):
+    if claim.is_known() or not all(path.exists() for path in claim.files):
         return False
-    same_settings = read_header(noted, FORMAT)["settings"] == _json(settings)
-    return same_settings and read_header(summary).get("corpus") == corpus.manifest.digest
+    summary = read_header(out / "summary.json")
+    if (summary.get("corpus"), summary.get("settings")) != (corpus.manifest.digest, digest_of(_json(settings))):
+        return False
+    labels = [open_units(path)[0] for path in claim.files if path.suffix in SUFFIXES]
+    made_with = {read_codebook(out / "codebook.safetensors").digest, *(header.codebook for header in labels)}
+    return made_with == {summary.get("codebook")}
 
 
 def _refuse(skipped: list[Skipped], out: Path) -> None:
@@ -126,35 +133,31 @@ def _refuse(skipped: list[Skipped], out: Path) -> None:
 
 def _files(out: Path, parts: dict[str, Manifest], settings: Preparation) -> list[Path]:
     """Return all results, the summary, which comes last, first."""
-    names = ["summary.json", "codebook.safetensors", "dict.km.txt", "skipped.jsonl"]
+    names = ["summary.json", "prepare.json", "codebook.safetensors", "dict.km.txt", "skipped.jsonl"]
     labels = (path for name, part in parts.items() for path in label_files(out, name, settings.forms, part))
     return [*(out / name for name in names), *labels]
 
 
-def _all_files(out: Path) -> list[Path]:
-    """Return the splits and labels of any settings."""
-    return [
-        path
-        for name in ("train", "valid")
-        for path in (out / f"{name}.tsv", out / f"{name}.csv", *label_files(out, name, SUFFIXES, None))
-    ]
-
-
 def _codebook(
-    out: Path, train: Manifest, pipeline: FramePipeline, settings: Preparation, engine: Engine, folder: Path
+    out: Path, train: Manifest, pipeline: FramePipeline, settings: Preparation, engine: Engine, claim: Claim
 ) -> Codebook:
-    """Return the codebook in `out`, fitted if it isn't there.
+    """Return the codebook, fitted if no earlier run has left it; it lies in the work folder until all results are written.
 
-    The claim vouches for one that is, unless audio was lost: to its fit, or to the statistics of its frames.
+    One that audio was lost to, to its fit or to the statistics of its frames, is fitted again.
     """
-    path = out / "codebook.safetensors"
-    if path.exists():
-        standing = read_codebook(path)
-        if not standing.fit.get("lost") and standing.spec == pipeline.spec:
-            return standing
-    codebook = fit_on_audio(train, pipeline, settings.fit, engine, folder)
+    path, result = _kept_codebook(claim), out / "codebook.safetensors"
+    for found in (path, *([result] if claim.is_ours() else [])):
+        if found.exists():
+            standing = read_codebook(found)
+            if not standing.fit.get("lost") and standing.spec == pipeline.spec:
+                return standing
+    codebook, _ = fit_on_audio(train, pipeline, settings.fit, engine, claim.folder)
     codebook.write(path)
     return codebook
+
+
+def _kept_codebook(claim: Claim) -> Path:
+    return claim.folder / f"codebook-{claim.key[:32]}.safetensors"
 
 
 def _write(
@@ -166,6 +169,8 @@ def _write(
     settings: Preparation,
 ) -> None:
     """Write manifests, labels, dictionary and summary; check them as a training would meet them; the summary comes last."""
+    write_header(out / "prepare.json", {"format": FORMAT, "settings": _json(settings)})
+    codebook.write(out / "codebook.safetensors")
     write_skipped(out / "skipped.jsonl", skipped)
     write_dictionary(out / "dict.km.txt", len(codebook))
     splits = {}
@@ -182,6 +187,7 @@ def _write(
         "frame_inertia": fit["inertia"] / fit["frames"],
         "rate": codebook.spec.rate,
         "seeding": fit["seeding"],
+        "settings": digest_of(_json(settings)),
         "skipped": count_reasons(skipped),
         "splits": splits,
     }

@@ -16,7 +16,7 @@ from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Finished, Stage
 from vocable.features.pipeline import FramePipeline, skipped_rows
-from vocable.units.label_files import header_file, text_writer, write_units
+from vocable.units.label_files import SUFFIXES, header_file, text_writer, write_units
 from vocable.units.labelling import LabelBlocks, labelled_rows, units_header
 from vocable.units.units import Sequence as UnitSequence
 from vocable.units.units import Units, UnitsHeader
@@ -101,9 +101,12 @@ def write_label_files(
             write_units(path, Units.of(sequences(), header, manifest.ids))
 
 
-def label_files(folder: Path, name: str, forms: Sequence[str], manifest: Manifest | None) -> list[Path]:
-    """Return what `write_label_files` writes."""
-    files = [] if manifest is None else [folder / manifest_name(name, manifest)]
+def label_files(folder: Path, name: str, forms: Sequence[str] = (), manifest: Manifest | None = None) -> list[Path]:
+    """Return what `write_label_files` writes; without forms, what it writes in any form with any manifest."""
+    if forms:
+        files = [] if manifest is None else [folder / manifest_name(name, manifest)]
+    else:
+        forms, files = SUFFIXES, [folder / f"{name}.tsv", folder / f"{name}.csv"]
     for form in forms:
         files.append(folder / f"{name}{form}")
         if form != ".units":

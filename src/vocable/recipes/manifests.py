@@ -87,15 +87,14 @@ def list_audio(
     claim = Claim.of(
         folder, out.name if not in_two else "split", {"audio": opened.state, **asdict(corpus), **asdict(splitting)}, parts
     )
-    claim.check(overwrite)
+    claim.check(overwrite, source)
     keep_skipped(opened.skipped, record)
     if strict:
         require_none(opened.skipped, record)
     if claim.is_settled():
         there = {path: read_manifest(path, corpus.sample_rate) for path in parts}
         return Listed(there, opened.skipped, record, was_done=True)
-    claim.take(overwrite)
-    for path, rows in parts.items():
-        write_manifest(path, rows)
-    claim.settle()
+    with claim.taken(overwrite):
+        for path, rows in parts.items():
+            write_manifest(path, rows)
     return Listed(parts, opened.skipped, record)

@@ -16,6 +16,8 @@ from vocable.units.label_files import read_units
 from vocable.units.units import Survey, Units
 from vocable.units.usage import UsageScores, usage_scores
 
+_WORTH_SAYING = 0.02  # of the frames
+
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
@@ -86,6 +88,9 @@ def score_units(
     phones = phone_scores(units, _ids(labels, units, manifest), alignments, rate, centre, silences)
     if phones.utterances < len(units):
         notes = [*notes, f"{phones.utterances} of {len(units)} utterances have an alignment; the others were not scored"]
+    if phones.frames_outside > _WORTH_SAYING * (phones.frames + phones.frames_outside):
+        whole = phones.frames + phones.frames_outside
+        notes = [*notes, f"{phones.frames_outside:,} of {whole:,} frames lie outside all intervals, and were not scored"]
     return UnitScores(usage, survey, phones, tuple(notes))
 
 

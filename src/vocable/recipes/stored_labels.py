@@ -19,7 +19,7 @@ from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Finished, Payload, Stage
 from vocable.features.store import StoredFrames
-from vocable.recipes.dumped import Origin
+from vocable.recipes.dumped import Origin, require_one_manifest, rows_of
 from vocable.units.labelling import units_header
 from vocable.units.units import Sequence, UnitsHeader, unit_type
 
@@ -65,6 +65,7 @@ def label_stores(
     Raises:
         MismatchError: the frames are not those the codebook is for.
     """
+    require_one_manifest(stores, origins)
     for store, origin in zip(stores, origins, strict=True):
         if origin.spec is not None and codebook.spec is not None:
             codebook.spec.require_equal(origin.spec, "the codebook", str(store.path))
@@ -84,7 +85,8 @@ def label_stores(
 
 def joined_rows(origins: list[Origin], stores: list[StoredFrames]) -> Manifest | None:
     """Return the rows of all shards as one manifest, or None if manifests of ours don't lie beside all of them."""
-    rows = [origin.rows for origin in origins if origin.rows is not None]
+    found = [rows_of(store.path, origin) for store, origin in zip(stores, origins, strict=True)]
+    rows = [part for part in found if part is not None]
     if len(rows) != len(stores) or any(len(part) != len(store) for part, store in zip(rows, stores, strict=True)):
         return None
     if len({part.root for part in rows}) > 1 or len({name for part in rows for name in part.ids}) != sum(map(len, rows)):

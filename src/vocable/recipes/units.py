@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vocable.artefacts.headers import digest_of
-from vocable.audio.blocks import blocks_of
 from vocable.audio.faults import Skipped, require_none
 from vocable.clustering.codebook import Codebook
 from vocable.execution.engine import Engine, Work
@@ -19,7 +18,6 @@ from vocable.recipes.labels import label_files, label_manifest, write_label_file
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
 from vocable.recipes.stored_labels import joined_rows, label_stores
 from vocable.recipes.workplace import Claim, open_workplace
-from vocable.units.label_files import SUFFIXES
 from vocable.units.labelling import LabelBlocks
 
 
@@ -89,7 +87,7 @@ def _from_stores(
     origins = [origin_of(store.path) for store in stores]
     rows = joined_rows(origins, stores)
     made_from = {"codebook": codebook.digest, "frames": digest_of([store.content for store in stores])}
-    claim = Claim.of(folder, name, made_from, label_files(out, name, forms, rows), label_files(out, name, SUFFIXES, rows))
+    claim = Claim.of(folder, name, made_from, label_files(out, name, forms, rows), label_files(out, name))
     claim.check(overwrite)
     labels = label_stores(stores, origins, codebook, engine, folder)
     if labels.missing:
@@ -98,9 +96,8 @@ def _from_stores(
         list(claim.files), sum(map(len, stores)), sum(len(store.array) for store in stores), was_done=claim.is_settled()
     )
     if not done.was_done:
-        claim.take(overwrite)
-        write_label_files(out, name, forms, labels.header(rows), rows, labels.sequences)
-        claim.settle()
+        with claim.taken(overwrite):
+            write_label_files(out, name, forms, labels.header(rows), rows, labels.sequences)
     return done
 
 
@@ -126,11 +123,10 @@ def _from_audio(
         "codebook": codebook.digest,
         "frames": LabelBlocks(pipeline, codebook).key,
         "device": engine.work.kind,
-        "audio": digest_of([block.content for block in blocks_of(opened.manifest)]),
+        "audio": opened.state,
     }
-    files, others = (label_files(out, name, some, opened.manifest) for some in (forms, SUFFIXES))
-    claim = Claim.of(folder, name, made_from, files, others)
-    claim.check(overwrite)
+    claim = Claim.of(folder, name, made_from, label_files(out, name, forms, opened.manifest), label_files(out, name))
+    claim.check(overwrite, source)
     if strict:
         refuse_skipped(opened.skipped, record)
     labels = label_manifest(opened.manifest, pipeline, codebook, engine, folder)
@@ -142,9 +138,7 @@ def _from_audio(
         require_none(skipped, record)
     was_done = claim.is_settled()
     if not was_done:
-        claim.take(overwrite)
-        labels.write(out, name, forms)
-        if not any(labels.finished.given_up()):  # what killed its worker is tried again next time
-            claim.settle()
+        with claim.taken(overwrite, lasting=not any(labels.finished.given_up())):  # what killed its worker is tried again
+            labels.write(out, name, forms)
     frames = sum(length for _, entry in labels.finished.done() for length in entry.summary["lengths"])
     return Labelled(list(claim.files), len(labels.kept()), frames, skipped, record, was_done=was_done)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def open_workplace(out: Path) -> Path:
 
 @dataclass(frozen=True)
 class Claim:
-    """Whose results stand under some names: made at the start of a job, settled at its end.
+    """Whose results stand under some names: checked at the start of a job, taken when they are written.
 
     Args:
         folder: the work folder.
@@ -73,30 +74,42 @@ class Claim:
         """Tell whether the work folder remembers any claim of this name."""
         return bool(self._noted())
 
-    def check(self, overwrite: bool) -> None:
-        """Refuse to replace results of something else, unless that is asked for.
+    def check(self, overwrite: bool, source: Path | None = None) -> None:
+        """Refuse, before any work, to replace results of something else unasked, or what the work is on.
 
         Raises:
-            InputError: they stand there.
+            InputError: results of something else stand there; or the source is one of the files.
         """
+        if source is not None and any(source.resolve() == path.resolve() for path in (*self.files, *self.rivals)):
+            raise InputError(f"{source} is one of the files to write: give another name or folder for them")
         standing = self._foreign()
         if standing and not overwrite:
             raise InputError(f"{standing[0]} is there already ({self._why()}): give another name, or --overwrite")
 
-    def take(self, overwrite: bool) -> None:
-        """Begin, or go on; results of something else are refused, or removed with `overwrite`.
+    @contextmanager
+    def taken(self, overwrite: bool, lasting: bool = True) -> Iterator[None]:
+        """Write the results in this block, once everything is ready for it: results of something else go now, not before.
+
+        Args:
+            overwrite: replace results of something else.
+            lasting: with False, the next run works on them again.
 
         Raises:
-            InputError: they stand there.
+            InputError: results of something else stand there; or another run took the names meanwhile.
         """
         self.check(overwrite)
         for path in self._foreign():
             path.unlink()
         self._note(done=False)
+        yield
+        if not self.is_ours():
+            raise InputError(f"another run writes other results to {self.files[0].parent}: run them one after the other")
+        if lasting:
+            self._note(done=True)
 
-    def settle(self) -> None:
-        """Note that all results stand."""
-        self._note(done=True)
+    def is_ours(self) -> bool:
+        """Tell whether what stands, all or a part, is made from the same."""
+        return bool(self._noted().get("made_from") == self.made_from)
 
     def _why(self) -> str:
         """Return what tells the results that stand from those that are wanted."""
@@ -105,7 +118,7 @@ class Claim:
         return _difference(self._noted()["made_from"], self.made_from, "it")
 
     def _foreign(self) -> list[Path]:
-        if self._noted().get("made_from") == self.made_from:
+        if self.is_ours():
             return []
         return [path for path in (*self.files, *self.rivals) if path.exists()]
 
@@ -125,7 +138,7 @@ class Claim:
 
 
 _CHANGED = {
-    "audio": "the audio has changed since: files were moved, added, removed, replaced or touched",
+    "audio": "the audio has changed since: files were moved, added, removed, replaced or touched, or their speakers renamed",
     "codebook": "it was made with another codebook",
     "frames": "it was made from other frames",
 }

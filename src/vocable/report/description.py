@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from vocable.units.dictionary import read_dictionary
 from vocable.units.label_files import SUFFIXES, header_file, open_units
 from vocable.units.units import Survey, UnitsHeader
 from vocable.units.usage import usage_scores
+
+_RUN_LOG = re.compile(r"run-\d+\.jsonl")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def _describer(path: Path) -> Callable[[Path], Description]:
         return _dictionary
     if path.name.endswith("skipped.jsonl"):
         return _skipped
-    if path.name == "run.jsonl":
+    if path.name == "run.jsonl" or _RUN_LOG.fullmatch(path.name):
         return _run_log
     if is_manifest(path):
         return _manifest

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vocable.artefacts.headers import read_header, write_header
 from vocable.artefacts.tensors import read_tensors, write_tensors
@@ -39,7 +40,7 @@ def read_units(path: str | Path) -> Units:
         MismatchError: the file isn't the one its header was written for.
     """
     path = Path(path)
-    if path.suffix == ".units":
+    if path.suffix == ".units" and path.is_file():
         return _read_compact(path)
     header, sequences = open_units(path)
     return Units.of(sequences, header)
@@ -87,6 +88,9 @@ def text_writer(path: Path, header: UnitsHeader) -> Iterator[TextWriter]:
         write_header(header_file(path), {"format": FORMAT, **asdict(header), **writer.counts()})
 
 
+_LARGEST = (1 << 24) - 1  # far above any codebook, or run; a table of counts for more units would fill memory
+
+
 class TextWriter:
     """Writes lines of units and counts them."""
 
@@ -131,19 +135,27 @@ def _lines(path: Path) -> Iterator[Sequence]:
 
 
 def _parse_units(line: bytes) -> Sequence:
-    return _unsigned([int(item) for item in line.split()])
+    return _numbers(line).astype(np.uint32)
 
 
 def _parse_runs(line: bytes) -> Sequence:
     pairs = [item.split(b":") for item in line.split()]
-    units, frames = [int(unit) for unit, _ in pairs], [int(count) for _, count in pairs]
-    return expand(_unsigned(units), np.array(frames, dtype=np.int64))
+    units, frames = _numbers(b" ".join(unit for unit, _ in pairs)), _numbers(b" ".join(count for _, count in pairs))
+    if len(units) != len(frames):
+        raise InputError("a run lacks its unit or its length")
+    return expand(units.astype(np.uint32), frames)
 
 
-def _unsigned(values: list[int]) -> Sequence:
-    if values and not 0 <= min(values) <= max(values) < 1 << 32:
-        raise InputError("a unit is negative or too large")
-    return np.array(values, dtype=np.uint32)
+def _numbers(line: bytes) -> NDArray[np.int64]:
+    """Read whole numbers separated by blanks; signs, points and all else that numbers may have elsewhere are refused."""
+    if line.translate(None, b"0123456789 \t\r\n"):
+        raise InputError("there is something else than digits and blanks")
+    if not line.strip():
+        return np.empty(0, dtype=np.int64)
+    numbers = np.fromstring(line, dtype=np.int64, sep=" ")
+    if numbers.max() > _LARGEST:  # what overflows has become the largest number there is
+        raise InputError(f"a number is above {_LARGEST}")
+    return numbers
 
 
 def _read_text_header(path: Path) -> UnitsHeader:

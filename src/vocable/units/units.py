@@ -60,9 +60,9 @@ class Units:
         rows = list(sequences)
         largest = max((int(row.max()) for row in rows if len(row)), default=0)
         clusters = max(header.clusters or 0, largest + 1)  # wrong units are kept, for checks to find
-        values = np.concatenate(rows) if rows else np.empty(0)
+        dtype = unit_type(clusters)
         return cls(
-            values.astype(unit_type(clusters)),
+            np.concatenate(rows, dtype=dtype, casting="unsafe") if rows else np.empty(0, dtype=dtype),
             np.array([len(row) for row in rows], dtype=np.int64),
             header,
             None if ids is None else tuple(ids),
