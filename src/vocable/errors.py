@@ -17,6 +17,21 @@ class InputError(VocableError, ValueError):
     """Something given (a file, an option, an array) can't be used as it is."""
 
 
+class TooFewFramesError(InputError):
+    """Fewer frames than clusters."""
+
+    def __init__(self, count: int, clusters: int) -> None:
+        super().__init__(count, clusters)
+        self.count, self.clusters = count, clusters
+
+    def __str__(self) -> str:
+        return f"n_samples={self.count} should be >= n_clusters={self.clusters}."
+
+
+class NotInMemoryError(InputError):
+    """A stream too large for what needs its frames at hand."""
+
+
 class MismatchError(VocableError):
     """Two artefacts that don't belong together: a codebook of other frames, labels of another manifest."""
 

@@ -19,7 +19,7 @@ from vocable.clustering.options import check_options, given_centroids, seed_of
 from vocable.clustering.seeding import Seeding, seed_centroids, seeding_for
 from vocable.clustering.sources import ArraySource, FrameSource, RowSource, Surveyed, survey
 from vocable.clustering.validation import check_frames, check_is_fitted, check_weights
-from vocable.errors import InputError
+from vocable.errors import InputError, NotInMemoryError, TooFewFramesError
 from vocable.execution.progress import Progress
 
 FAIRSEQ_MINIBATCH: dict[str, Any] = {
@@ -242,6 +242,7 @@ class KMeans(Estimator):
             tol=3e-4 if self.tol is None else self.tol,
             seed=seed,
             workers=self.workers,
+            memory=self.memory,
             labeller=labeller_for(self.device),
             state=None if self.state is None else Path(self.state),
             report=self._report(),
@@ -255,7 +256,7 @@ class KMeans(Estimator):
         self, source: FrameSource, weights: NDArray[np.float64] | None, given: Array | None, seed: int
     ) -> NDArray[np.float64]:
         if not isinstance(source, RowSource):
-            raise InputError(
+            raise NotInMemoryError(
                 f"mini-batches are drawn from frames in memory or in files, and these take more than {self.memory >> 20} MiB: "
                 "sample them, or use algorithm='lloyd'"
             )
@@ -296,7 +297,7 @@ class KMeans(Estimator):
 
     def _check_enough(self, count: int) -> None:
         if count < self.n_clusters:
-            raise InputError(f"n_samples={count} should be >= n_clusters={self.n_clusters}.")
+            raise TooFewFramesError(count, self.n_clusters)
 
     def _seeding(self) -> Seeding:
         return seeding_for(self.init, self.n_clusters) if isinstance(self.init, str) else "given"

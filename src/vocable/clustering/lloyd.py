@@ -42,6 +42,8 @@ class LloydSettings:
     """Stop when a pass lowers the inertia by less than this part of it."""
     seed: int
     workers: int
+    memory: int = 4 << 30
+    """Bytes that a sample may take to be kept; larger ones are gone through in the source, pass by pass."""
     labeller: Labeller = NearestCentroid
     state: Path | None = None
     """A file for the progress; a fit of the same kind to frames of the same number and range goes on from it."""
@@ -89,14 +91,15 @@ def fit_lloyd(
     with ThreadPoolExecutor(settings.workers) as threads:
         state = None if settings.state is None else FitState(settings.state, _key(surveyed, settings, grid, given))
         fitter = _Fitter(settings, grid, sample, sample_weights, threads, state)
-        begun = fitter.state.read() if fitter.state is not None else None
+        begun = state.read() if state is not None else None
         centroids = begun.centroids if begun is not None else given if given is not None else fitter.best_start()
         level = 0
         while fraction * _GROWTH < 1:
             fraction *= _GROWTH
             level += 1
             if begun is None or begun.level <= level:
-                part, part_weights = _level(source, weights, settings.seed, fraction, count)
+                held = int(fraction * surveyed.count) * surveyed.dim * surveyed.dtype.itemsize <= settings.memory
+                part, part_weights = _level(source, weights, settings.seed, fraction, count, held)
                 centroids = fitter.run(part, part_weights, centroids, _EARLY_TOLERANCE, level, begun).centroids
         fit = fitter.run(source, weights, centroids, settings.tol, level + 1, begun)
     if weights is None and fit.weights.sum() != count:
@@ -132,7 +135,7 @@ class _Fitter:
         threads: ThreadPoolExecutor,
         state: FitState | None,
     ) -> None:
-        self._settings, self._grid, self._threads, self.state = settings, grid, threads, state
+        self._settings, self._grid, self._threads, self._state = settings, grid, threads, state
         self._sample, self._sample_weights = sample, sample_weights
 
     def best_start(self) -> Array:
@@ -184,8 +187,8 @@ class _Fitter:
 
     def _note(self, progress: Progress) -> None:
         """Keep the progress, and tell of it."""
-        if self.state is not None:
-            self.state.write(progress)
+        if self._state is not None:
+            self._state.write(progress)
         if self._settings.report is not None:
             self._settings.report(f"sample {progress.level}, pass {len(progress.history)}, {progress.history[-1]:.6g} a frame")
 
@@ -274,10 +277,10 @@ class _Thinned:
 
 
 def _level(
-    source: FrameSource, weights: NDArray[np.float64] | None, seed: int, fraction: float, count: int
+    source: FrameSource, weights: NDArray[np.float64] | None, seed: int, fraction: float, count: int, held: bool
 ) -> tuple[FrameSource, NDArray[np.float64] | None]:
-    """Return a sample of a source as a source: in memory if the source is."""
-    if not isinstance(source, ArraySource):
+    """Return a sample of a source as a source: in memory if the source is, or if it can be held."""
+    if not held and not isinstance(source, ArraySource):
         return _Thinned(source, seed, fraction), None
     frames, frame_weights = _sample(source, weights, seed, fraction, count)
     return ArraySource(frames), frame_weights

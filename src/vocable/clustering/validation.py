@@ -20,8 +20,9 @@ def check_frames(X: ArrayLike, fitted: Any = None) -> Array:  # noqa: N803
         fitted: an estimator whose `n_features_in_` the frames must have.
 
     Raises:
-        InputError: another shape, no frames, complex or sparse or non-numeric values, NaN or infinity.
+        InputError: another shape, no frames, complex values, NaN or infinity.
         TypeError: a sparse matrix.
+        ValueError: values that are no numbers.
     """
     if hasattr(X, "tocsr"):
         raise TypeError("Sparse data was passed, but dense data is required: use .toarray()")

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocable.errors import InputError, MismatchError
-from vocable.evaluation.joint_counts import mutual_information
+from vocable.evaluation.joint_counts import normalized_mutual_information
 from vocable.units.units import Units
-from vocable.units.usage import entropy_of
 
 _CHUNK = 1 << 22  # frames counted at a time
 
@@ -51,11 +50,10 @@ def agreement(first: Units, second: Units) -> Agreement:
         )
     counts = _joint_counts(first.values, second.values)
     frames = max(len(first.values), 1)
-    mean = (entropy_of(counts.sum(axis=1)) + entropy_of(counts.sum(axis=0))) / 2
     return Agreement(
         same=float((first.values == second.values).mean()) if len(first.values) else 1.0,
         matched=float(counts[best_matching(counts)].sum() / frames),
-        nmi=mutual_information(counts) / mean if mean > 0 else 1.0,
+        nmi=normalized_mutual_information(counts),
         frames=len(first.values),
     )
 

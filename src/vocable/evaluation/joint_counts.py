@@ -58,13 +58,14 @@ class JointCounts:
         entropy = entropy_of(self.counts.sum(axis=1))
         return mutual_information(self.counts) / entropy if entropy > 0 else 0.0
 
-    def nmi(self) -> float:
-        """Mutual information over the mean of both entropies."""
-        mean = (entropy_of(self.counts.sum(axis=1)) + entropy_of(self.counts.sum(axis=0))) / 2
-        return mutual_information(self.counts) / mean if mean > 0 else 1.0
-
 
 def mutual_information(counts: Counts) -> float:
     """Return the mutual information of rows and columns in nats."""
     joint = entropy_of(counts.ravel())
     return max(0.0, entropy_of(counts.sum(axis=1)) + entropy_of(counts.sum(axis=0)) - joint)
+
+
+def normalized_mutual_information(counts: Counts) -> float:
+    """Return the mutual information over the mean of both entropies; 1 where there is nothing to tell apart."""
+    mean = (entropy_of(counts.sum(axis=1)) + entropy_of(counts.sum(axis=0))) / 2
+    return mutual_information(counts) / mean if mean > 0 else 1.0

@@ -65,29 +65,28 @@ class StoredSample:
     """Some utterances of memory-mapped stores, as one source of frames that needn't fit into memory."""
 
     def __init__(self, stores: list[StoredFrames], chosen: list[int]) -> None:
-        firsts = np.cumsum([0, *(len(store) for store in stores)])
-        self._parts = [self._locate(stores, firsts, at) for at in chosen]
-        self._ends = np.cumsum([last - first for _, first, last in self._parts])
-
-    @staticmethod
-    def _locate(stores: list[StoredFrames], firsts: NDArray[np.int64], at: int) -> tuple[StoredFrames, int, int]:
-        which = int(np.searchsorted(firsts, at, side="right")) - 1
-        first, last = stores[which].span(at - int(firsts[which]))
-        return stores[which], first, last
+        self._stores = stores
+        lengths = np.concatenate([store.lengths for store in stores])[chosen]
+        firsts = np.concatenate([np.cumsum(store.lengths) - store.lengths for store in stores])[chosen]
+        self._store = np.repeat(np.arange(len(stores)), [len(store) for store in stores])[chosen]
+        self._first, self._length, self._ends = firsts, lengths, np.cumsum(lengths)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def blocks(self) -> Iterator[Frames]:
         """Yield the frames of each utterance."""
-        return (store.array[first:last] for store, first, last in self._parts)
+        for store, first, length in zip(self._store.tolist(), self._first.tolist(), self._length.tolist(), strict=True):
+            yield self._stores[store].array[first : first + length]
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Frames:
         """Return the frames of the given numbers."""
         which = np.searchsorted(self._ends, rows, side="right")
-        out = np.empty((len(rows), self._parts[0][0].dim), dtype=np.float32)
-        # In the order of the file, so that a disk is read forwards.
-        for at in np.argsort(rows, kind="stable").tolist():
-            store, _, last = self._parts[which[at]]
-            out[at] = store.array[last - (int(self._ends[which[at]]) - int(rows[at]))]
+        stores = self._store[which]
+        at = self._first[which] + rows - (self._ends - self._length)[which]
+        out = np.empty((len(rows), self._stores[0].dim), dtype=np.float32)
+        for store in np.unique(stores):
+            mine = np.flatnonzero(stores == store)
+            mine = mine[np.argsort(at[mine], kind="stable")]  # in the order of the file, so that a disk is read forwards
+            out[mine] = self._stores[store].array[at[mine]]
         return out

@@ -18,7 +18,7 @@ from vocable.audio.speakers import hash_fraction
 from vocable.clustering.codebook import Codebook
 from vocable.clustering.kmeans import FAIRSEQ_MINIBATCH, KMeans
 from vocable.clustering.sources import FrameSource
-from vocable.errors import InputError, MismatchError
+from vocable.errors import InputError, MismatchError, NotInMemoryError, TooFewFramesError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.features.normalization import Normalization
@@ -205,17 +205,12 @@ def _fit(
 ) -> Codebook:
     try:
         model = settings.estimator(engine.work.workers, engine.work.devices[0], state, report).fit(source)
-    except InputError as error:
-        if "should be >= n_clusters" in str(error):
-            count = str(error).partition("=")[2].partition(" ")[0]
-            raise InputError(
-                f"{count} frames can't make {settings.clusters} clusters: take fewer clusters, or more audio"
-            ) from error
-        if "mini-batches are drawn" in str(error):
-            raise InputError(
-                "the sample is too large for mini-batches: take a smaller --fraction, or --algorithm lloyd"
-            ) from error
-        raise
+    except TooFewFramesError as error:
+        raise InputError(
+            f"{error.count} frames can't make {error.clusters} clusters: take fewer clusters, or more audio"
+        ) from error
+    except NotInMemoryError as error:
+        raise InputError("the sample is too large for mini-batches: take a smaller --fraction, or --algorithm lloyd") from error
     fit: Header = {
         **about,
         "settings": asdict(settings),

@@ -49,15 +49,13 @@ class FrameChoice:
         return LogMel.preset(self.mel_bins, sample_rate).spec
 
 
-def pipeline_for(
-    choice: FrameChoice, sample_rate: int, manifest: Manifest, engine: Engine, folder: Path, lenient: bool = False
-) -> FramePipeline:
+def pipeline_for(choice: FrameChoice, sample_rate: int, manifest: Manifest, engine: Engine, folder: Path) -> FramePipeline:
     """Return the pipeline of a choice, with statistics of `manifest` where it normalises by them."""
-    plain = FramePipeline(choice.base(sample_rate), lenient=lenient)
-    return FramePipeline(plain.base, _normalization(choice.normalize, plain, manifest, engine, folder), choice.context, lenient)
+    plain = FramePipeline(choice.base(sample_rate))
+    return FramePipeline(plain.base, _normalization(choice.normalize, plain, manifest, engine, folder), choice.context)
 
 
-def pipeline_of(codebook: Codebook, manifest: Manifest, engine: Engine, folder: Path, lenient: bool = False) -> FramePipeline:
+def pipeline_of(codebook: Codebook, manifest: Manifest, engine: Engine, folder: Path) -> FramePipeline:
     """Return the pipeline that makes the frames a codebook is for; speakers' statistics are those of `manifest`.
 
     Raises:
@@ -66,8 +64,8 @@ def pipeline_of(codebook: Codebook, manifest: Manifest, engine: Engine, folder: 
     spec = spec_of(codebook)
     normalization = codebook.normalization
     if normalization.scope == "speaker":
-        normalization = _normalization("speaker", FramePipeline(spec.base, lenient=lenient), manifest, engine, folder)
-    return FramePipeline(spec.base, normalization, spec.context, lenient)
+        normalization = _normalization("speaker", FramePipeline(spec.base), manifest, engine, folder)
+    return FramePipeline(spec.base, normalization, spec.context)
 
 
 def spec_of(codebook: Codebook) -> FeatureSpec:

@@ -96,7 +96,7 @@ def prepare(source: Path, out: Path, settings: Preparation, work: Work | None = 
             labels = {
                 name: label_manifest(part, pipeline, codebook, engine, folder, f"label {name}") for name, part in parts.items()
             }
-            skipped = [*corpus.skipped, *(item for part in labels.values() for item in part.skipped().values())]
+            skipped = [*corpus.skipped, *(item for part in labels.values() for item in part.skipped.values())]
             if missing := sum(part.missing for part in labels.values()):
                 return Prepared(out, {}, skipped, codebook, {}, missing)
             if settings.strict:
@@ -132,7 +132,7 @@ def _refuse(skipped: list[Skipped], out: Path) -> None:
 
 
 def _files(out: Path, parts: dict[str, Manifest], settings: Preparation) -> list[Path]:
-    """Return all results, the summary, which comes last, first."""
+    """Return all results; the summary, which is written last, is first to go when they are replaced."""
     names = ["summary.json", "prepare.json", "codebook.safetensors", "dict.km.txt", "skipped.jsonl"]
     labels = (path for name, part in parts.items() for path in label_files(out, name, settings.forms, part))
     return [*(out / name for name in names), *labels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from vocable.audio.blocks import Block, blocks_of, shard_bounds
@@ -35,13 +36,15 @@ class Labels:
         """Blocks that other parts of the work have still to do."""
         return self.finished.missing
 
+    @cached_property
     def skipped(self) -> dict[int, Skipped]:
-        """Return the rows that were left out, with the reason."""
+        """The rows that were left out, with the reason."""
         return skipped_rows(self.finished)
 
+    @cached_property
     def kept(self) -> Manifest:
-        """Return the rows that have labels."""
-        out = self.skipped()
+        """The rows that have labels."""
+        out = self.skipped
         return self.manifest.select([row for row in range(len(self.manifest)) if row not in out]) if out else self.manifest
 
     def sequences(self) -> Iterator[UnitSequence]:
@@ -50,8 +53,8 @@ class Labels:
 
     def write(self, folder: Path, name: str, forms: Sequence[str] = (".km",)) -> None:
         """Write the manifest of the rows that have labels, and their labels in each form."""
-        kept = self.kept()
-        write_label_files(folder, name, forms, units_header(self.codebook, kept.digest), kept, self.sequences)
+        header = units_header(self.codebook, self.kept.digest)
+        write_label_files(folder, name, forms, header, self.kept, self.sequences)
 
 
 def label_manifest(

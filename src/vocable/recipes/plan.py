@@ -60,14 +60,14 @@ class Plan:
 def plan_labels(source: Path, settings: Preparation, work: Work) -> Plan:
     """Estimate a fit and the labels of all audio; nothing is written."""
     frames, fit = settings.frames, settings.fit
-    plan = _plan(source, settings.corpus, _spec(frames, settings.corpus), _passes(frames), work, fit, fit.clusters)
+    plan = _plan(source, settings.corpus, _spec(frames, settings.corpus), work, 1, _statistics(frames), fit, fit.clusters)
     split(plan.manifest, settings.valid_percent, fit.seed, settings.by_speaker)  # says now what is wrong with it
     return plan
 
 
 def plan_fit(source: Path, corpus: CorpusSettings, frames: FrameChoice, fit: FitSettings, work: Work) -> Plan:
     """Estimate a fit alone."""
-    return _plan(source, corpus, _spec(frames, corpus), _passes(frames) - 1, work, fit)
+    return _plan(source, corpus, _spec(frames, corpus), work, 0, _statistics(frames), fit)
 
 
 def plan_units(source: Path, corpus: CorpusSettings, codebook: Codebook, work: Work) -> Plan:
@@ -77,33 +77,47 @@ def plan_units(source: Path, corpus: CorpusSettings, codebook: Codebook, work: W
         MismatchError: the codebook doesn't say what frames it is for.
     """
     spec = spec_of(codebook)
-    return _plan(source, replace(corpus, sample_rate=spec.sample_rate), spec, 1, work, clusters=len(codebook))
+    corpus = replace(corpus, sample_rate=spec.sample_rate)
+    by_speaker = codebook.normalization.scope == "speaker"
+    return _plan(source, corpus, spec, work, 1, int(by_speaker), clusters=len(codebook))
 
 
 def plan_dump(source: Path, corpus: CorpusSettings, frames: FrameChoice, work: Work) -> Plan:
     """Estimate a dump of frames."""
-    return _plan(source, corpus, _spec(frames, corpus), _passes(frames), work)
+    return _plan(source, corpus, _spec(frames, corpus), work, 1, _statistics(frames))
 
 
 def _spec(frames: FrameChoice, corpus: CorpusSettings) -> FeatureSpec:
     return FramePipeline(frames.base(corpus.sample_rate), context=frames.context).spec
 
 
-def _passes(frames: FrameChoice) -> int:
-    """Return how often all audio is gone through: once more for statistics."""
-    return 2 if frames.normalize in ("corpus", "speaker") else 1
+def _statistics(frames: FrameChoice) -> int:
+    """Return how often all audio is gone through for statistics."""
+    return int(frames.normalize in ("corpus", "speaker"))
 
 
 def _plan(
     source: Path,
     corpus: CorpusSettings,
     spec: FeatureSpec,
-    passes: float,
     work: Work,
+    cut: int,
+    whole: float,
     fit: FitSettings | None = None,
     clusters: int | None = None,
 ) -> Plan:
-    """Estimate; without clusters, frames are written unless something is fitted."""
+    """Estimate; without clusters, frames are written unless something is fitted.
+
+    Args:
+        source: of the audio.
+        corpus: which of it.
+        spec: of the frames.
+        work: where it runs.
+        cut: passes over the audio that the parts of the work share.
+        whole: passes that each part makes.
+        fit: what is fitted, by each part.
+        clusters: of the labels that are written.
+    """
     with tempfile.TemporaryDirectory() as folder, Engine(work) as engine:
         opened = open_corpus(source, corpus, engine, Path(folder))
     require_usable(opened, source)
@@ -112,20 +126,20 @@ def _plan(
     held, fitting = 0, 0.0
     if fit is not None:
         held = sum(spec.frame_count(int(manifest.samples[row])) for row in sampled_rows(manifest, spec, fit))
-        passes += held / max(frames, 1)
+        whole += held / max(frames, 1)
         fitting = 2 * _PASSES * held * spec.dim * fit.clusters / _FIT_OPERATIONS_PER_SECOND
     if clusters is not None:
         written = frames * (len(str(clusters - 1)) + 1)
     else:
         written = frames * spec.dim * 4 if fit is None else fit.clusters * spec.dim * 4
-    seconds = passes * manifest.seconds / _measured_rate(manifest, spec) + fitting
+    seconds = (whole + cut / work.nshard) * manifest.seconds / _measured_rate(manifest, spec) + fitting
     return Plan(
         manifest=manifest,
         skipped=count_reasons(opened.skipped),
         frames=frames,
         written=written,
         memory=work.workers * _WORKER_BYTES + 3 * 4 * held * spec.dim,
-        time=seconds / work.workers / work.nshard,
+        time=seconds / work.workers,
         part=f" of part {work.rank} of {work.nshard}" if work.nshard > 1 else "",
     )
 

@@ -132,7 +132,7 @@ def _from_audio(
     labels = label_manifest(opened.manifest, pipeline, codebook, engine, folder)
     if labels.missing:
         return Labelled(list(claim.files), missing=labels.missing)
-    skipped = [*opened.skipped, *labels.skipped().values()]
+    skipped = [*opened.skipped, *labels.skipped.values()]
     keep_skipped(skipped, record)
     if strict:
         require_none(skipped, record)
@@ -141,4 +141,4 @@ def _from_audio(
         with claim.taken(overwrite, lasting=not any(labels.finished.given_up())):  # what killed its worker is tried again
             labels.write(out, name, forms)
     frames = sum(length for _, entry in labels.finished.done() for length in entry.summary["lengths"])
-    return Labelled(list(claim.files), len(labels.kept()), frames, skipped, record, was_done=was_done)
+    return Labelled(list(claim.files), len(labels.kept), frames, skipped, record, was_done=was_done)
