@@ -31,14 +31,27 @@ def check_file(
     Raises:
         MismatchError: says what doesn't fit and what to do.
     """
+    header, sequences = open_units(labels)
+    return check_surveyed(labels, header, Survey.of(sequences, header.clusters), manifest, dictionary, lengths, rate)
+
+
+def check_surveyed(
+    labels: Path,
+    header: UnitsHeader,
+    survey: Survey,
+    manifest: Path | None = None,
+    dictionary: Path | None = None,
+    lengths: Path | None = None,
+    rate: float | None = None,
+) -> list[str]:
+    """Check labels that were gone through already, as `check_file` does."""
     manifest = manifest or manifest_beside(labels)
     common = labels.with_name("dict.km.txt")
     dictionary = dictionary or (common if common.exists() else None)
-    header, sequences = open_units(labels)
     notes = check_labels(
         labels.name,
         header,
-        Survey.of(sequences, header.clusters),
+        survey,
         None if manifest is None else read_rows_of(manifest, header),
         dictionary,
         None if lengths is None else read_lengths(lengths),

@@ -10,7 +10,7 @@ from typing import Any
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.errors import InputError, MismatchError
 from vocable.evaluation.unit_quality import SILENCES, PhoneScores, phone_scores
-from vocable.recipes.checking import check_file, manifest_beside, read_rows_of
+from vocable.recipes.checking import check_surveyed, manifest_beside, read_rows_of
 from vocable.timelines.alignments import Alignments
 from vocable.units.label_files import read_units
 from vocable.units.units import Survey, Units
@@ -74,9 +74,9 @@ def score_units(
     if truth is not None and truth.alignments.is_file() and truth.tier is not None:
         raise InputError(f"--tier is for a folder of TextGrids or tables, and {truth.alignments} is a file: leave it out")
     units = read_units(labels)
-    notes = check_file(labels, manifest=manifest, rate=rate)
-    rate = units.header.rate or rate
     survey = Survey.of(units, units.header.clusters)
+    notes = check_surveyed(labels, units.header, survey, manifest=manifest, rate=rate)
+    rate = units.header.rate or rate
     usage = usage_scores(survey, units.header.clusters, rate)
     if truth is None:
         return UnitScores(usage, survey, None, tuple(notes))
