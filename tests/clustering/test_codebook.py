@@ -129,6 +129,10 @@ def test_frames_that_are_not_finite_have_no_units() -> None:
     frames[1, 1] = np.nan
     with pytest.raises(InputError, match="NaN or infinity"):
         BOOK.assign(frames)
+    waveform = np.zeros(8000, np.float32)
+    waveform[4000] = np.nan
+    with pytest.raises(InputError, match="NaN or infinity"):
+        BOOK.label([waveform])
 
 
 @pytest.mark.parametrize("centroids", [np.zeros(3), np.zeros((0, 3)), np.full((2, 3), np.nan), np.full((2, 3), 1e300)])

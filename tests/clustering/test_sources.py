@@ -91,3 +91,15 @@ def test_streams_of_other_types_are_converted(dtype: type, memory: int) -> None:
     found = KMeans(4, random_state=0, memory=memory).fit(Stream(frames))
     assert np.array_equal(found.cluster_centers_, expected.cluster_centers_)
     assert found.inertia_ == expected.inertia_
+
+
+def test_samples_that_fit_into_memory_are_drawn_once() -> None:
+    """A stream is gone through once for each sample that is kept, not once for each pass over it; the result is the same."""
+    frames = mixture(40_000)
+    small, large = Stream(frames), Stream(frames)
+    tight = KMeans(20, random_state=0, memory=1000).fit(small)
+    roomy = KMeans(20, random_state=0, memory=frames.nbytes - 1).fit(large)
+    assert roomy.labels_ is None
+    assert np.array_equal(tight.cluster_centers_, roomy.cluster_centers_)
+    assert tight.history_ == roomy.history_
+    assert large.passes == 1 + 1 + 2 + len(roomy.history_) < small.passes  # survey, seeding, two samples, all frames

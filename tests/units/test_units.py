@@ -102,6 +102,12 @@ def test_labels_that_were_changed_do_not_pass_for_what_their_header_says(tmp_pat
         ("a.km", "99999999999\n", "line 1 should be units"),
         ("a.rle", "1:2 3\n", "line 1 should be unit:frames pairs separated by blanks, but reads '1:2 3'"),
         ("a.rle", "1:0\n", "line 1"),
+        ("a.km", "1_0 2\n", "line 1 should be units separated by blanks, but reads '1_0 2'"),
+        ("a.km", "1 +3\n", "line 1 should be units"),
+        ("a.km", "1 2.0\n", "line 1 should be units"),
+        ("a.km", "4294967295\n", "line 1 should be units"),
+        ("a.rle", "1:2 3:\n", "line 1 should be unit:frames pairs"),
+        ("a.rle", ":2\n", "line 1 should be unit:frames pairs"),
     ],
 )
 def test_bad_label_lines_are_named(tmp_path: Path, name: str, content: str, message: str) -> None:

@@ -54,6 +54,11 @@ class Skipped:
         return cls(printable(path), fault.reason, fault.detail)
 
 
+def lost(path: str, ending: str) -> Skipped:
+    """Return the record of an utterance whose block of work ended its worker process."""
+    return Skipped(printable(path), "worker died", ending)
+
+
 def printable(path: str) -> str:
     """Return a path that can be printed and written as UTF-8, whatever its bytes."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

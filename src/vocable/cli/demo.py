@@ -8,7 +8,6 @@ from pathlib import Path
 from vocable.cli.options import Running
 from vocable.cli.prepare import show
 from vocable.cli.tables import print_columns
-from vocable.execution.memory import keep_freed_memory
 from vocable.recipes.demo import demonstrate
 
 
@@ -24,7 +23,6 @@ def demo(*, out: Path = Path("vocable-demo"), clusters: int = 100, overwrite: bo
     overwrite
         Replace what other settings made in --out.
     """
-    keep_freed_memory()
     begun = time.monotonic()
     made = demonstrate(out, clusters, running.work(), overwrite)
     show(made.prepared, time.monotonic() - begun)

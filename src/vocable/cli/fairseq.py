@@ -13,7 +13,6 @@ from vocable.cli.options import Running
 from vocable.cli.tables import report_skipped, shown
 from vocable.errors import InputError
 from vocable.execution.engine import Engine
-from vocable.execution.memory import keep_freed_memory
 from vocable.recipes import fairseq
 from vocable.recipes.fitting import FitSettings
 from vocable.units.dictionary import write_dictionary
@@ -89,7 +88,6 @@ def dump_mfcc_feature(
     sample_rate
         Hz; audio at other rates is converted.
     """
-    keep_freed_memory()
     with Engine(running.work()) as engine:
         made = fairseq.dump_mfcc(tsv_dir, split, nshard, rank, feat_dir, engine, sample_rate, _warn)
     print(f"{made.npy}: {made.utterances:,} utterances, {made.frames:,} frames")
@@ -151,7 +149,6 @@ def learn_kmeans(
         raise InputError(f"N_CLUSTERS {n_clusters}: at least 1 is needed")
     if percent == 0 or percent > 1:
         raise InputError(f"--percent {percent} should be above 0 and at most 1, or -1 for all")
-    keep_freed_memory()
     settings = FitSettings(
         clusters=n_clusters,
         seed=seed,
@@ -194,7 +191,6 @@ def dump_km_label(
     lab_dir
         Folder for the labels.
     """
-    keep_freed_memory()
     with Engine(running.work()) as engine:
         path, lines = fairseq.dump_km_label(feat_dir, split, km_path, nshard, rank, lab_dir, engine)
     print(f"{path}: {lines:,} utterances")

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 
 from vocable.cli.options import Audio, Part, Running
 from vocable.cli.tables import print_table, report_skipped
-from vocable.execution.memory import keep_freed_memory
 from vocable.features.normalization import Scope
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.features import dump_source
@@ -75,7 +74,6 @@ def logmel(
 
 
 def _dump(audio: Path, choice: FrameChoice, dump: Dump, source: CorpusSettings, running: Running, part: Part) -> None:
-    keep_freed_memory()
     work = running.work(part.nshard, part.rank)
     if dump.dry_run:
         print_table(f"the frames of {audio} would be dumped to {dump.out}", plan_dump(audio, source, choice, work).rows())

@@ -7,7 +7,6 @@ from pathlib import Path
 from vocable.cli.options import Audio, Fitting, Frames, Part, Running, refuse_idle
 from vocable.cli.tables import print_table, report_skipped, shown
 from vocable.errors import InputError
-from vocable.execution.memory import keep_freed_memory
 from vocable.recipes.codebooks import fit_source
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.dumped import stores_in
@@ -48,7 +47,6 @@ def kmeans(
     dry_run
         Say what would be done, how long it takes and what it needs, and do nothing.
     """
-    keep_freed_memory()
     work = running.work(part.nshard, part.rank)
     if part.rank:
         print(f"A fit isn't cut into parts: rank 0 does it all, and rank {part.rank} has nothing to do.")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vocable.cli.options import Audio, Fitting, Forms, Frames, Part, Running
 from vocable.cli.tables import print_columns, print_table, report_others, report_reasons, shown
-from vocable.execution.memory import keep_freed_memory
 from vocable.execution.progress import duration
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.fitting import FitSettings
@@ -68,7 +67,6 @@ def prepare(
         strict=strict,
         forms=tuple(f".{item}" for item in form),
     )
-    keep_freed_memory()
     work = running.work(part.nshard, part.rank)
     if dry_run:
         print_table(f"{audio} would become labels in {out}", plan_labels(audio, settings, work).rows())

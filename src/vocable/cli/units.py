@@ -8,7 +8,6 @@ from vocable.cli.options import Audio, Forms, Frames, Part, Running, changed, re
 from vocable.cli.tables import print_table, report_others, report_skipped
 from vocable.clustering.codebook import read_codebook
 from vocable.errors import InputError
-from vocable.execution.memory import keep_freed_memory
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.dumped import stores_in
 from vocable.recipes.frames import FrameChoice, assume_frames
@@ -56,7 +55,6 @@ def units(
     dry_run
         Say what would be done, how long it takes and what it needs, and do nothing.
     """
-    keep_freed_memory()
     work = running.work(part.nshard, part.rank)
     book = read_codebook(codebook)
     stores = stores_in(source, name)[1] if source.is_dir() else []

@@ -91,14 +91,17 @@ class NearestCentroid:
         best = scores.argmax(axis=1)
         labels[:] = best
         lengths = np.sqrt(np.einsum("ij,ij->i", centred, centred)) * 1.01 + self._least_length
-        error = (self._product_error * lengths + self._bias_error * self._longest) * self._longest
-        error += 4 * len(self._shift) * np.finfo(np.float64).eps * (lengths + self._longest) ** 2 + self._least_error
-        threshold = scores[np.arange(len(frames)), best] - 2 * error
+        threshold = scores[np.arange(len(frames)), best] - 2 * self._error_bound(lengths)
         # Written so that infinities and NaN from overflow make every centroid a candidate.
         possible = ~(scores < threshold[:, None].astype(scores.dtype))
         close = np.flatnonzero(np.count_nonzero(possible, axis=1) > 1)
         if len(close):
             labels[close] = self._decide(frames[close], possible[close])
+
+    def _error_bound(self, lengths: Any) -> Any:
+        """Return how far a score may be from the exact one, for frames of these lengths; NumPy or torch."""
+        wide = 4 * len(self._shift) * float(np.finfo(np.float64).eps) * (lengths + self._longest) ** 2
+        return (self._product_error * lengths + self._bias_error * self._longest) * self._longest + wide + self._least_error
 
     def _decide(self, frames: Array, possible: NDArray[np.bool_]) -> Labels:
         """Return the label of each frame among the possible ones, by float64 distances."""

@@ -52,11 +52,7 @@ class TorchNearestCentroid(NearestCentroid):
         if scores.shape[1] == 1:
             return labels
         lengths = centred.norm(dim=1) * 1.01 + self._least_length
-        error = (self._product_error * lengths + self._bias_error * self._longest) * self._longest
-        error = (
-            error + 4 * len(self._shift) * float(np.finfo(np.float64).eps) * (lengths + self._longest) ** 2 + self._least_error
-        )
-        sure = top.values[:, 0] - top.values[:, 1] > 2 * error  # false for NaN
+        sure = top.values[:, 0] - top.values[:, 1] > 2 * self._error_bound(lengths)  # false for NaN
         close = np.flatnonzero(~sure.cpu().numpy())
         if len(close):
             labels[close] = super().__call__(frames[close])

@@ -170,7 +170,7 @@ class KMeans(Estimator):
         """Return the nearest centroid of each frame, shape (frames,)."""
         check_is_fitted(self)
         frames = check_frames(X, self)
-        return self._nearest(frames, self.device)(frames)
+        return self._nearest(frames)(frames)
 
     def fit_predict(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Labels:  # noqa: N803
         """Fit, and return the label of each frame."""
@@ -290,10 +290,10 @@ class KMeans(Estimator):
                 labels.append(found)
         return (np.concatenate(labels) if labels else None), inertia
 
-    def _nearest(self, frames: Array, device: str = "cpu") -> NearestCentroid:
+    def _nearest(self, frames: Array) -> NearestCentroid:
         """Return what labels frames, in the finer of the frames' type and the centroids'."""
         dtype = np.result_type(frames, self.cluster_centers_)
-        return labeller_for(device)(self.cluster_centers_.astype(dtype, copy=False))
+        return labeller_for(self.device)(self.cluster_centers_.astype(dtype, copy=False))
 
     def _check_enough(self, count: int) -> None:
         if count < self.n_clusters:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 
 from vocable.errors import InputError
+from vocable.execution.memory import keep_freed_memory
 from vocable.execution.pool import Killed, WorkerPool
 
 Shard = TypeVar("Shard")
@@ -69,6 +70,7 @@ class Engine:
     """
 
     def __init__(self, work: Work) -> None:
+        keep_freed_memory()
         self.work = work
         self._pool = WorkerPool(work.workers, work.devices) if work.workers > 1 else None
 

@@ -13,7 +13,7 @@ from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.artefacts.headers import digest_of
 from vocable.audio.blocks import Block
 from vocable.audio.decoding import Waveform, read_waveform
-from vocable.audio.faults import AudioFault, Skipped
+from vocable.audio.faults import AudioFault, Skipped, lost
 from vocable.audio.manifest import Utterance
 from vocable.errors import InputError
 from vocable.execution.stages import Finished
@@ -52,7 +52,7 @@ def skipped_rows(finished: Finished[Any], block_of: Callable[[Any], Block] = lam
     for shard, reason in finished.given_up():
         block = block_of(shard)
         for row, item in enumerate(block.utterances, block.first):
-            found[row] = Skipped(item.path, "worker died", reason)
+            found[row] = lost(item.path, reason)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from vocable.artefacts.headers import canonical_json, digest_of
 from vocable.audio.blocks import shard_bounds
 from vocable.audio.decoding import extension_of
-from vocable.audio.faults import Skipped, count_reasons, printable
+from vocable.audio.faults import Skipped, count_reasons, lost
 from vocable.audio.manifest import Manifest, Utterance, state_of
 from vocable.audio.manifest_files import is_manifest, read_rows
 from vocable.audio.scan import LengthLimits, candidates, check_root, examine, find_audio, with_states, without_duplicates
@@ -183,7 +183,7 @@ def _examined(
     for _, _, lines in finished.results():
         found += [_from_json(json.loads(line)) for line in lines.decode().split("\n")]
     for block, reason in finished.given_up():
-        found += [Skipped(printable(row.path), "worker died", reason) for row in block.rows]
+        found += [lost(row.path, reason) for row in block.rows]
     return found, finished.missing
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocable.audio.blocks import Block, blocks_of
-from vocable.audio.faults import Skipped
+from vocable.audio.faults import Skipped, lost
 from vocable.audio.manifest import Manifest
 from vocable.execution.engine import Engine, Outcome
 from vocable.features.kaldi import Frames
@@ -58,7 +58,7 @@ class AudioFrames:
             return
         first, last = outcome.shard.utterances[0].path, outcome.shard.utterances[-1].path
         print(f"warning: the codebook had to do without {first} … {last}: {outcome.failure}", file=sys.stderr)
-        self._skipped += [Skipped(item.path, "worker died", outcome.failure or "") for item in outcome.shard.utterances]
+        self._skipped += [lost(item.path, outcome.failure or "") for item in outcome.shard.utterances]
 
 
 class StoredSample:

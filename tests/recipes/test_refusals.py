@@ -1,0 +1,217 @@
+"""Options that would be passed over, inputs that don't go together, and what is said of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from helpers import write_audio
+from vocable.artefacts import writing
+from vocable.audio.faults import read_skipped
+from vocable.execution import Work
+from vocable.features.store import StoredFrames, npy_header, write_lengths
+from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.fit_sources import StoredSample
+from vocable.recipes.fitting import FitSettings
+from vocable.recipes.frames import FrameChoice
+from vocable.recipes.label_preparation import Preparation, prepare
+from vocable.recipes.plan import plan_fit, plan_labels
+
+Cli = Callable[..., str]
+
+
+@pytest.fixture
+def made(tmp_path: Path, cli: Cli) -> Path:
+    """A folder with audio/, km.safetensors, u/units.km, its manifest and f/train_0_1.npy."""
+    for at in range(4):
+        write_audio(tmp_path / "audio" / f"{at}.wav", 2.0, at)
+    cli("kmeans", tmp_path / "audio", "--out", tmp_path / "km.safetensors", "--clusters", 4, "--workers", 1)
+    label = ["--codebook", tmp_path / "km.safetensors", "--out", tmp_path / "u", "--workers", 1]
+    cli("units", tmp_path / "audio", *label)
+    cli("features", "mfcc", tmp_path / "audio", "--out", tmp_path / "f", "--workers", 1)
+    return tmp_path
+
+
+def test_options_without_a_use_are_refused(made: Path, cli: Cli) -> None:
+    km, units = made / "km.safetensors", made / "u" / "units.km"
+    for arguments, message in (
+        (["units", made / "f", "--codebook", km, "--out", made / "x", "--strict"], "nothing that could be left out"),
+        (["kmeans", made / "f", "--out", made / "x.safetensors", "--clusters", 2, "--strict"], "nothing that could be left out"),
+        (["kmeans", made / "audio", "--out", made / "x.safetensors", "--device", "mps", "--devices", "cpu"], "give one of them"),
+        (["kmeans", made / "audio", "--out", made / "x.safetensors", "--batch-size", 5], "give that, or leave it out"),
+        (["convert", units, made / "x.rle", "--manifest", made / "u" / "units.tsv"], "--manifest is for labels that become"),
+        (["convert", units, made / "x.rle", "--sample-rate", 8000], "--sample-rate is for manifests"),
+        (["convert", km, made / "x.npy", "--sample-rate", 8000], "--sample-rate is for manifests"),
+        (["convert", km, made / "x.km"], "km.safetensors is no label file"),
+        (["inspect", km, "--rate", 0], "go with one label file"),
+    ):
+        assert message in cli(*arguments, fails=True), arguments
+    assert not list(made.glob("x*"))
+
+
+def test_a_folder_is_described_whatever_lies_in_it(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from vocable.cli.main import run
+
+    (made / "u" / "evil.pkl").write_bytes(b"cposix\nsystem\n(S'true'\ntR.")
+    (made / "u" / "gone.km.json").write_bytes((made / "u" / "units.km.json").read_bytes())
+    (made / "u" / "changed.km").write_text("1 2\n")
+    (made / "u" / "changed.km.json").write_bytes((made / "u" / "units.km.json").read_bytes())
+    assert run(["inspect", str(made / "u")]) == 1
+    shown = capsys.readouterr()
+    assert "units.km fits" in shown.out
+    assert "not recognised" in shown.out
+    assert "the header of gone.km, which is not here" in shown.out
+    assert "changed.km is not the file that changed.km.json was written for" in shown.err
+
+
+def test_labels_are_compared_with_a_manifest_without_lengths_by_its_rows(made: Path, cli: Cli) -> None:
+    rows = (made / "u" / "units.tsv").read_text().splitlines()[1:]
+    (made / "m.scp").write_text("".join(f"{at} {made}/audio/{row.split()[0]}\n" for at, row in enumerate(rows)))
+    assert "was compared with it by rows alone" in cli("inspect", made / "u" / "units.km", "--manifest", made / "m.scp")
+    (made / "m.scp").write_text("a /b.wav\n")
+    assert "has 4 lines, but the manifest has 1 rows" in cli(
+        "inspect", made / "u" / "units.km", "--manifest", made / "m.scp", fails=True
+    )
+
+
+def alignments_of(made: Path, scale: float, until: float) -> Path:
+    folder = made / f"ali-{scale}-{until}"
+    folder.mkdir()
+    for at in range(4):
+        edges = np.arange(0, until, 0.1)
+        lines = "".join(f"{edge * scale:.4f}\t{(edge + 0.1) * scale:.4f}\t{'AB'[n % 2]}\n" for n, edge in enumerate(edges))
+        (folder / f"{at}.tsv").write_text("start\tend\tphone\n" + lines)
+    return folder
+
+
+def test_alignments_on_another_clock_are_refused(made: Path, cli: Cli) -> None:
+    arguments = ["evaluate", "units", made / "u" / "units.km", "--alignments"]
+    assert "frames outside" in cli(*arguments, alignments_of(made, 1.0, 2.0))
+    for scale in (1000.0, 16000.0):
+        error = cli(*arguments, alignments_of(made, scale, 2.0), fails=True)
+        assert "whose units last 1.98 s: times must be in seconds" in error
+
+
+def test_frames_that_no_alignment_covers_are_counted_and_said(made: Path, cli: Cli) -> None:
+    arguments = ["evaluate", "units", made / "u" / "units.km", "--json", "--alignments"]
+    half = json.loads(cli(*arguments, alignments_of(made, 1.0, 1.0)))
+    assert half["phones"]["frames"] + half["phones"]["frames_outside"] == 4 * 198
+    assert any("frames lie outside all intervals" in note for note in half["notes"])
+    whole = json.loads(cli(*arguments, alignments_of(made, 1.0, 2.0)))
+    assert not any("outside" in note for note in whole["notes"])
+
+
+def test_names_of_silence_may_stand_apart_by_commas(made: Path, cli: Cli) -> None:
+    arguments = ["evaluate", "units", made / "u" / "units.km", "--json", "--alignments", alignments_of(made, 1.0, 2.0)]
+    assert json.loads(cli(*arguments))["phones"]["phones"] == 2
+    assert json.loads(cli(*arguments, "--silence", "a,b"))["phones"]["phones"] == 0
+    assert json.loads(cli(*arguments, "--silence", "a", "--silence", "x"))["phones"]["phones"] == 1
+
+
+def test_alignment_options_go_with_their_kind(made: Path, cli: Cli) -> None:
+    folder = alignments_of(made, 1.0, 2.0)
+    (made / "frames.txt").write_text("".join(f"{at}\t{','.join('ab' * 99)}\n" for at in range(4)))
+    arguments = ["evaluate", "units", made / "u" / "units.km", "--alignments"]
+    assert "is a folder: leave it out" in cli(*arguments, folder, "--alignment-rate", 100, fails=True)
+    assert "is a file: leave it out" in cli(*arguments, made / "frames.txt", "--tier", "words", fails=True)
+    cli(*arguments, made / "frames.txt", "--alignment-rate", 100)
+
+
+def test_a_split_of_which_nothing_could_be_used_is_said(tmp_path: Path, cli: Cli) -> None:
+    for at in range(3):
+        write_audio(tmp_path / "a" / f"{at}.wav", 1.0, at)
+    arguments = ["prepare", tmp_path / "a", "--clusters", 3, "--valid-percent", 0.3, "--workers", 1]
+    cli(*arguments, "--out", tmp_path / "first")
+    (held_out,) = (tmp_path / "first" / "valid.tsv").read_text().splitlines()[1:]
+    soundfile.write(tmp_path / "a" / held_out.split("\t")[0], np.zeros(16000), 16000)
+    assert "warning: nothing of valid could be used" in cli(*arguments, "--out", tmp_path / "second")
+
+
+def test_an_earlier_split_that_is_left_over_is_pointed_at(tmp_path: Path, capsys: pytest.CaptureFixture[str], cli: Cli) -> None:
+    from vocable.cli.main import run
+
+    for at in range(6):
+        write_audio(tmp_path / "a" / f"{at}.flac", 0.5, at)
+    arguments = ["fairseq", "wav2vec_manifest", str(tmp_path / "a"), "--dest", str(tmp_path / "m"), "--valid-percent"]
+    assert run([*arguments, "0.5"]) == 0
+    assert "earlier split" not in capsys.readouterr().err
+    assert run([*arguments, "0"]) == 0
+    assert "valid.tsv is of an earlier split, and its files are in the new train.tsv too" in capsys.readouterr().err
+
+
+def test_parts_of_the_work_are_planned_as_they_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit and statistics are each part's own; only labelling is shared out."""
+    monkeypatch.setattr("vocable.recipes.plan._measured_rate", lambda *_: 1.0)
+    for at in range(4):
+        write_audio(tmp_path / f"{at}.wav", 5.0, at)
+    fit = FitSettings(clusters=3)
+    whole, part = (plan_fit(tmp_path, CorpusSettings(), FrameChoice(), fit, Work(nshard=n)).time for n in (1, 16))
+    assert whole == part > 19
+    plain, normal = (
+        [plan_labels(tmp_path, Preparation(frames=frames, fit=fit), Work(nshard=n)).time for n in (1, 4)]
+        for frames in (FrameChoice(), FrameChoice(normalize="corpus"))
+    )
+    assert plain[0] - plain[1] == pytest.approx(15, abs=0.1)
+    assert normal[0] - normal[1] == pytest.approx(15, abs=0.1)
+    assert normal[1] - plain[1] == pytest.approx(20, abs=0.1)
+
+
+def test_machines_of_like_names_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["gpu-cluster-node-0123", "gpu-cluster-node-0187", "ip-10-0-12-34.internal", "ip-10-0-123-4.internal"]
+    found = set()
+    for name in names:
+        monkeypatch.setattr(writing.socket, "gethostname", lambda name=name: name)
+        found.add(writing._machine())
+    monkeypatch.setattr(writing.os, "readlink", lambda _: "pid:[another container]")
+    found.add(writing._machine())
+    assert len(found) == 5
+
+
+def test_frames_of_several_stores_are_had_by_number(tmp_path: Path) -> None:
+    rng, stores, whole = np.random.default_rng(0), [], []
+    for at, lengths in enumerate(([3, 0, 5], [4], [2, 7, 1])):
+        frames = rng.standard_normal((sum(lengths), 4)).astype(np.float32)
+        (tmp_path / f"{at}.npy").write_bytes(npy_header(len(frames), 4) + frames.tobytes())
+        write_lengths(tmp_path / f"{at}.len", lengths)
+        stores.append(StoredFrames(tmp_path / f"{at}.npy"))
+        whole += list(stores[-1])
+    for chosen in (list(range(7)), [0, 2, 3, 6], [5], [1, 4]):
+        sample = StoredSample(stores, chosen)
+        expected = np.concatenate([whole[at] for at in chosen])
+        assert len(sample) == len(expected)
+        assert np.array_equal(np.concatenate(list(sample.blocks())), expected)
+        rows = rng.integers(0, len(expected), 200)
+        assert np.array_equal(sample.take(rows), expected[rows])
+
+
+def test_a_file_whose_header_kills_the_reader_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        "import os, signal\n"
+        "if os.environ.get('POISON'):\n"
+        "    import vocable.audio.scan as scan\n"
+        "    original = scan.count_samples\n"
+        "    def count(path):\n"
+        "        if path.endswith(os.environ['POISON']):\n"
+        "            os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "        return original(path)\n"
+        "    scan.count_samples = count\n"
+    )
+    monkeypatch.syspath_prepend(str(hook))
+    monkeypatch.setattr("vocable.recipes.corpus._FILES_IN_BLOCK", 2)
+    for at in range(6):
+        write_audio(tmp_path / "a" / f"{at}.wav", 1.0, at)
+    settings = Preparation(fit=FitSettings(clusters=3), valid_percent=0.0)
+    monkeypatch.setenv("POISON", "3.wav")
+    made = prepare(tmp_path / "a", tmp_path / "run", settings, Work(workers=2))
+    assert len(made.splits["train"]) == 4
+    lost = {item.path: item.reason for item in read_skipped(tmp_path / "run" / "skipped.jsonl")}
+    assert lost == {"2.wav": "worker died", "3.wav": "worker died"}
+    monkeypatch.delenv("POISON")
+    assert len(prepare(tmp_path / "a", tmp_path / "run", settings, Work(workers=2)).splits["train"]) == 6
