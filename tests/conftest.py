@@ -19,11 +19,17 @@ _skipped_shared: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests of real speech and golden files where these are not at hand."""
-    if not SHARED.is_dir():
-        for item in items:
-            if item.get_closest_marker("shared"):
-                item.add_marker(pytest.mark.skip(reason="needs ../shared: real speech and golden files"))
+    """Mark whatever asks for `../shared`, and skip it where real speech and golden files are not at hand."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.shared)
+        if not SHARED.is_dir() and item.get_closest_marker("shared"):
+            item.add_marker(pytest.mark.skip(reason="needs ../shared: real speech and golden files"))
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.skipped:  # a whole file: nobody knows which of its tests are of real speech
+        _skipped_shared.append(report.nodeid)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -51,6 +57,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         speaker = f"s{number % 3}"
         write_audio(root / speaker / f"{speaker}-{number:02d}.flac", 0.3 + (number * 37 % 24) / 6.5, number)
     return root
+
+
+@pytest.fixture
+def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of five seconds: about ten of the corpus, and more than one of each split."""
+    monkeypatch.setattr("vocable.audio.blocks.blocks_of.__defaults__", (5.0,))
 
 
 @pytest.fixture

@@ -120,6 +120,14 @@ def test_a_form_that_cannot_carry_a_row_refuses_it(tmp_path: Path, name: str, ro
         ("m.jsonl", '{"path": "a.wav"}\n{', "line 2 is not JSON"),
         ("m.jsonl", "[1]\n", "line 1 should be a JSON object"),
         ("m.jsonl", '{"file": "a"}\n', "line 1 should have a path"),
+        ("m.jsonl", '{"path": "a"}\n' + "[" * 200_000, r"m\.jsonl line 2 is not JSON \(.*recursion.*\): write one object a line"),
+        ("m.jsonl", f'{{"path": "a", "samples": {"9" * 400}}}\n', "line 1 should have a path, whole numbers for samples"),
+        ("m.csv", "path,samples\na.wav,5\nb,c.wav,6\n", "line 3 has more cells than the 2 columns: quote what holds a comma"),
+        ("m.csv", "path,samples,sample_rate\na.wav,5,16000\na.wav,5,0\n", r"line 3 .*sample_rate \(1000 to 1000000\)"),
+        ("m.csv", "path,samples,sample_rate\na.wav,5,-1\n", r"m\.csv line 2 .*sample_rate \(1000 to 1000000\)"),
+        ("m.csv", "path,samples,sample_rate\na.wav,5,999\n", r"line 2 .*sample_rate \(1000 to 1000000\)"),
+        ("m.jsonl", '{"path": "a", "sample_rate": 1000001}\n', r"line 1 .*sample_rate \(1000 to 1000000\)"),
+        ("m.csv", "path,channel\na.wav,-1\n", "line 2 should have a path, whole numbers"),
         ("m.scp", "u1\n", r"m\.scp line 1: should be an utterance id, a blank and a path"),
         ("m.scp", "u1 a.wav\nu2 cat x.wav |\n", "line 2: the command 'cat x.wav |' is not run"),
         ("m.txt", "", "is no manifest: their names end in"),
@@ -150,6 +158,31 @@ def test_a_parquet_table_without_paths_is_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path / "m.parquet")
 
 
+@pytest.mark.parametrize("damage", ["names", "cells", "cut", "text"])
+def test_a_damaged_parquet_table_is_called_that(tmp_path: Path, damage: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "m.parquet"
+    pq.write_table(pa.table({"path": ["ä.wav"], "spéaker": ["a"]}), path, compression="none", store_schema=False)
+    whole = path.read_bytes()
+    content = {
+        "names": whole.replace("spéaker".encode(), b"sp\xff\xffaker"),
+        "cells": whole.replace("ä.wav".encode(), b"\xff\xff.wav"),
+        "cut": whole[:-20],
+        "text": b"path\na.wav\n",
+    }[damage]
+    assert content != whole
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"m\.parquet is not a whole Parquet file \(.*\): make it again"):
+        read_manifest(path)
+
+
+def test_quotes_carry_a_path_with_a_comma(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text('path,samples\n"b,c.wav",6\nd.wav\n')
+    assert [(row.path, row.samples) for row in read_manifest(tmp_path / "m.csv")] == [("b,c.wav", 6), ("d.wav", -1)]
+
+
 def test_lengths_at_another_rate_are_converted(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,samples,sample_rate\na.wav,44100,44100\nb.wav,8001,8000\n")
     assert read_manifest(tmp_path / "m.csv", 16000).samples.tolist() == [16000, 16002]
@@ -163,6 +196,10 @@ def test_lengths_at_another_rate_are_converted(tmp_path: Path) -> None:
         ("u /usr/bin/flac -s -d -c /a/c.flac |", "/a/c.flac", None),
         ("u sph2pipe -f wav -p -c 2 /a/c.sph |", "/a/c.sph", 2),
         ("u ../tools/sph2pipe /a/c.sph |", "/a/c.sph", None),
+        ("u\t/data/my file.wav", "/data/my file.wav", None),
+        (" u \t \t/data/my\tfile.wav \r", "/data/my\tfile.wav", None),
+        ("u\tflac -c -d -s /a/c.flac |", "/a/c.flac", None),
+        ("u  /a/c\xa0.wav\xa0", "/a/c\xa0.wav\xa0", None),
     ],
 )
 def test_scp_lines(line: str, path: str, channel: int | None) -> None:
@@ -228,15 +265,32 @@ def test_speakers_come_from_a_table(tmp_path: Path) -> None:
     assert with_speakers(many(5), str(table)).speakers == ("anna0", "anna1", "anna0", "anna1", "anna0")
     with pytest.raises(InputError, match="no speaker for 'u005'"):
         with_speakers(many(6), str(table))
-    table.write_text("u000 a b\n")
-    with pytest.raises(InputError, match="line 1 should be an utterance and its speaker"):
-        with_speakers(many(1), str(table))
+    for line in ("u000 a b", "u000", "u000\t", "\tann"):
+        table.write_text(f"{line}\n")
+        with pytest.raises(InputError, match="line 1 should be an utterance and its speaker"):
+            with_speakers(many(1), str(table))
 
 
 @pytest.mark.parametrize("source", ["no/such/file", "{speaker}/{speaker}", "x{speaker}/*"])
 def test_speakers_from_nowhere_are_refused(source: str) -> None:
     with pytest.raises(InputError, match="speaker"):
         with_speakers(many(3), source)
+
+
+@pytest.mark.parametrize("source", ["", " ", ".", "/", "x" * 5000, "\0", "no\udcff"])
+def test_what_is_neither_a_table_nor_a_pattern_is_refused(source: str) -> None:
+    with pytest.raises(InputError, match="is neither a file nor a pattern with {speaker} in it"):
+        with_speakers(many(3), source)
+
+
+def test_a_table_of_speakers_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "utt2spk").write_text("u000 ann\n")
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(InputError, match="utt2spk: permission denied: change its permissions"):
+        with_speakers(many(1), str(tmp_path / "utt2spk"))
 
 
 def test_a_split_is_exact_keeps_order_and_follows_the_seed() -> None:

@@ -10,11 +10,11 @@ import pytest
 import soundfile
 
 from helpers import speech_like, write_audio
+from vocable.audio.blocks import blocks_of
 from vocable.audio.decoding import count_samples, file_state, read_waveform
 from vocable.audio.faults import AudioFault, Skipped, read_skipped, write_skipped
 from vocable.audio.manifest import Manifest, Utterance
 from vocable.audio.manifest_files import read_manifest, write_manifest
-from vocable.audio.mp3 import _frame_length
 from vocable.errors import InputError
 
 
@@ -49,42 +49,6 @@ def test_a_header_that_promises_far_too_much_takes_no_memory(tmp_path: Path) -> 
     path.write_bytes(content)
     with pytest.raises(AudioFault, match=r"cut short: its header says 68719476735 samples, 8000 are there"):
         read_waveform(path)
-
-
-def test_an_mp3_counts_as_it_decodes_whatever_its_header_says(tmp_path: Path) -> None:
-    first, second = write_audio(tmp_path / "1.mp3", 2.0, 1), write_audio(tmp_path / "2.mp3", 20.0, 2)
-    (tmp_path / "joined.mp3").write_bytes(first.read_bytes() + second.read_bytes())
-    path = str(tmp_path / "joined.mp3")
-    samples, _ = count_samples(path)
-    assert samples == len(read_waveform(path)) > 21.5 * 16000
-
-
-def test_an_mp3_without_its_first_frame_is_read_to_the_end(tmp_path: Path) -> None:
-    path = write_audio(tmp_path / "a.mp3", 3.0, 1)
-    content = path.read_bytes()
-    frames = [at for at in range(len(content) - 4) if _frame_length(content, at)]
-    cut = next(at for at in frames if at > content.index(b"Xing" if b"Xing" in content else b"Info"))
-    tag = b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10)
-    path.write_bytes(tag + content[cut:])
-    samples, _ = count_samples(str(path))
-    assert samples == len(read_waveform(path)) > 2.9 * 16000
-
-
-@pytest.mark.parametrize("content", [b"", b"ID3", b"\xff\xfb", b"junk" * 5000, b"\xff\xfb\x90\x00" + bytes(3000)])
-def test_what_only_pretends_to_be_mp3_is_unreadable(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.mp3").write_bytes(content)
-    with pytest.raises(AudioFault) as caught:
-        read_waveform(tmp_path / "a.mp3")
-    assert caught.value.reason in ("unreadable", "empty", "silent")
-
-
-def test_an_mp3_that_is_cut_short_is_unreadable_or_shorter(tmp_path: Path) -> None:
-    path = write_audio(tmp_path / "a.mp3", 2.0, 1)
-    path.write_bytes(path.read_bytes()[:3000])
-    try:
-        assert count_samples(str(path))[0] == len(read_waveform(path)) < 2 * 16000
-    except AudioFault as fault:
-        assert fault.reason == "unreadable"
 
 
 def test_faults_name_the_file_where_no_manifest_does(tmp_path: Path) -> None:
@@ -154,3 +118,56 @@ def test_other_sounds_that_are_called_mp3_are_read_as_what_they_are(tmp_path: Pa
     called = path.rename(tmp_path / "a.mp3")
     assert count_samples(str(called)) == (16000, 16000)
     assert np.corrcoef(read_waveform(called), speech_like(1.0, 1))[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"path": "a"}', '{"path": "a", "reason": "short", "detail": "", "more": 1}', "[" * 200_000, "\udcff"]
+)
+def test_a_damaged_record_of_what_was_left_out_is_named_with_its_line(tmp_path: Path, line: str) -> None:
+    write_skipped(tmp_path / "s.jsonl", [Skipped("a", "short", "")])
+    with (tmp_path / "s.jsonl").open("ab") as file:
+        file.write(line.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=r"s\.jsonl line 2 is no record of what was left out .*: make it anew"):
+        read_skipped(tmp_path / "s.jsonl")
+
+
+def foreign() -> str:
+    """Return a name that is not UTF-8, as Python spells it."""
+    return os.fsdecode(b"f\xe9")
+
+
+def test_a_folder_that_is_not_utf_8_is_worked_on_like_another(tmp_path: Path) -> None:
+    rows = [Utterance("a", "a.wav", 5), Utterance("b", f"{foreign()}.wav", 6)]
+    found = [Manifest.of(rows, f"/d/{name}") for name in (foreign(), "f", "f\\xe9")]
+    contents = {block.content for manifest in found for block in blocks_of(manifest)}
+    assert len(contents) == len({manifest.state for manifest in found}) == 3
+    assert len({manifest.digest for manifest in found}) == 1
+    assert found[0].digest != Manifest.of([rows[0], Utterance("b", "f.wav", 6)], "/d").digest
+
+
+@pytest.mark.parametrize("form", ["tsv", "scp", "csv", "jsonl", "parquet"])
+def test_a_manifest_of_names_that_are_not_utf_8_is_not_written(tmp_path: Path, form: str) -> None:
+    for root, name in ((f"/d/{foreign()}", "a"), ("/d", foreign())):
+        with pytest.raises(InputError, match=r"f\\xe9.* is not UTF-8, which no manifest can carry: rename it"):
+            write_manifest(
+                tmp_path / f"m.{form}", Manifest.of([Utterance("z", "z.wav", 1), Utterance("a", f"{name}.wav", 1)], root)
+            )
+        assert os.listdir(tmp_path) == []
+
+
+def test_a_manifest_in_a_folder_that_is_not_utf_8_needs_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / foreign()
+    folder.mkdir()
+    (folder / "m.csv").write_text("path\na.wav\n")
+    (folder / "m.scp").write_text("u a.wav\n")
+    (folder / "m.tsv").write_text(".\na.wav\t5\n")
+    monkeypatch.chdir(folder)
+    for name in (folder / "m.csv", folder / "m.scp", Path("m.csv"), Path("m.tsv")):
+        with pytest.raises(
+            InputError, match=r"its paths start from .*f\\xe9, a name that is not UTF-8: rename the folder, or give"
+        ) as caught:
+            read_manifest(name)
+        str(caught.value).encode()
+    (folder / "m.csv").write_text("path\n/d/a.wav\n")
+    (folder / "m.tsv").write_text("/d\na.wav\t5\n")
+    assert [read_manifest(folder / name).ids for name in ("m.csv", "m.tsv")] == [("/d/a",), ("a",)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,18 +45,15 @@ def test_every_stage_says_beforehand_what_it_takes(corpus: Path, tmp_path: Path,
         ("features", "logmel", corpus, "--out", tmp_path / "x"),
     ):
         assert "hours of audio" in cli(*arguments, "--dry-run", "--workers", 1)
-    assert "frames" in cli("kmeans", tmp_path / "f", "--out", tmp_path / "x", "--dry-run")
-    assert "frames would become labels" in cli(
-        "units",
-        tmp_path / "f",
-        "--name",
-        "train",
-        "--codebook",
-        tmp_path / "km.safetensors",
-        "--out",
-        tmp_path / "x",
-        "--dry-run",
+    stored = (
+        ("kmeans", tmp_path / "f", "--out", tmp_path / "x", "--clusters", 3),
+        ("units", tmp_path / "f", "--name", "train", "--codebook", tmp_path / "km.safetensors", "--out", tmp_path / "x"),
+        ("manifest", corpus, "--out", tmp_path / "x.tsv"),
+        ("manifest", corpus, "--out", tmp_path / "x", "--valid-percent", 0.2),
     )
+    for arguments in stored:
+        said = cli(*arguments, "--dry-run")
+        assert all(word in said for word in ("usable utterances", "24", "hours of audio", "writes", "memory", "time")), said
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -73,41 +71,12 @@ def test_a_scan_may_be_shared_out(tmp_path: Path, cli: Cli, monkeypatch: pytest.
     assert (tmp_path / "m.tsv").read_bytes() == (tmp_path / "n.tsv").read_bytes()
 
 
-def test_shards_of_prepare_say_what_is_left(corpus: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = cli(
-        "prepare",
-        corpus,
-        "--out",
-        tmp_path / "run",
-        "--clusters",
-        5,
-        "--nshard",
-        2,
-        "--rank",
-        0,
-        "--workers",
-        1,
-        "--valid-percent",
-        0,
-    )
-    if "left to others" not in out:  # a corpus of one block: the first shard may have none
-        assert (tmp_path / "run" / "train.km").exists()
-    cli(
-        "prepare",
-        corpus,
-        "--out",
-        tmp_path / "run",
-        "--clusters",
-        5,
-        "--nshard",
-        2,
-        "--rank",
-        1,
-        "--workers",
-        1,
-        "--valid-percent",
-        0,
-    )
+def test_shards_of_prepare_say_what_is_left(corpus: Path, tmp_path: Path, cli: Cli, short_blocks: None) -> None:
+    arguments = ["prepare", corpus, "--out", tmp_path / "run", "--clusters", 5, "--workers", 1, "--nshard", 2]
+    left = cli(*arguments, "--rank", 0)
+    assert re.search(r"This part is done; \d+ blocks are left to others\. The last part to finish writes the labels\.", left)
+    assert not (tmp_path / "run" / "train.km").exists()
+    assert "left to others" not in cli(*arguments, "--rank", 1)
     assert (tmp_path / "run" / "train.km").exists()
 
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from vocable.artefacts.tensors import read_tensors, write_tensors
 from vocable.clustering import Codebook, read_codebook
 from vocable.errors import InputError, MismatchError
 from vocable.features import Mfcc
@@ -91,20 +93,103 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"c\.npy is not a whole \.npy file"):
         read_codebook(tmp_path / "c.npy")
     save_file({"x": CENTROIDS}, tmp_path / "c.safetensors")
-    with pytest.raises(InputError, match="should be 'vocable.codebook/1'"):
+    with pytest.raises(InputError, match=r"c\.safetensors should say it is 'vocable.codebook/1', but says nothing"):
         read_codebook(tmp_path / "c.safetensors")
 
 
 def test_a_codebook_that_lacks_a_part_is_named(tmp_path: Path) -> None:
-    from vocable.artefacts.tensors import read_tensors, write_tensors
-
     BOOK.write(tmp_path / "km.safetensors")
     tensors, header = read_tensors(tmp_path / "km.safetensors", "vocable.codebook/1")
     for part in ("centroids", "features", "normalization", "fit"):
         rest = {name: value for name, value in header.items() if name != part}
         write_tensors(tmp_path / "x.safetensors", {} if part == "centroids" else tensors, rest)
-        with pytest.raises(InputError, match=f"lacks its {part}: it is no whole codebook"):
+        with pytest.raises(InputError, match=rf"x\.safetensors lacks its {part}: it is not whole; make it again"):
             read_codebook(tmp_path / "x.safetensors")
+
+
+def meddled(path: Path, book: Codebook = BOOK, arrays: dict[str, Any] | None = None, **change: Any) -> Path:
+    """Write a codebook whose header or arrays were meddled with; an array that is None is left out."""
+    book.write(path)
+    tensors, header = read_tensors(path, "vocable.codebook/1")
+    kept = {name: array for name, array in {**tensors, **(arrays or {})}.items() if array is not None}
+    write_tensors(path, kept, {**header, **change})
+    return path
+
+
+SPEC = Mfcc().spec.to_json()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *[({"features": value}, "should give an object, or null, for 'features'") for value in ([], "mfcc", 3)],
+        ({"features": {**SPEC, "parameters": None}}, "a feature spec should give an object for 'parameters', but gives null"),
+        ({"features": {**SPEC, "context": "a"}}, "a feature spec should give a whole number from 0 to .* for 'context'"),
+        *[({"features": {**SPEC, "sample_rate": value}}, "for 'sample_rate'") for value in (0, "16000")],
+        *[({"features": {**SPEC, "hop": value}}, "for 'hop'") for value in (0, -160, 160.5)],
+        ({"features": {**SPEC, "receptive_field": 0}}, "for 'receptive_field'"),
+        ({"features": {**SPEC, "dim": "39"}}, "for 'dim', but gives .39"),
+        ({"features": {**SPEC, "dim": 40}}, "centroids of 39 values don't go with frames of 40: give the spec"),
+        ({"features": {**SPEC, "colour": 1}}, "unknown key 'colour'"),
+        ({"features": {"kind": "mfcc"}}, "is incomplete"),
+        ({"normalization": "foo"}, "frames can't be normalised per 'foo'"),
+        ({"normalization": "utterance"}, "normalised by none, but utterance is given"),
+        ({"normalization": "corpus"}, "takes the corpus's mean and standard deviation"),
+        *[({"normalization": value}, "should give text for 'normalization'") for value in (None, [], 1, {})],
+        *[({"fit": value}, "should give an object for 'fit'") for value in (None, [], "a", 1)],
+        *[({"fit": {"frames": value}}, "the codebook's fit should give .* for 'frames'") for value in (0, "9", None, 1.5)],
+        ({"fit": {"utterances": "9"}}, "the codebook's fit should give .* for 'utterances'"),
+        ({"fit": {"inertia": None}}, "the codebook's fit should give a number for 'inertia', but gives null"),
+        ({"fit": {"settings": []}}, "the codebook's fit should give an object for 'settings'"),
+        ({"fit": {"settings": {"seed": "a"}}}, "the settings of the codebook's fit should give .* for 'seed'"),
+        ({"fit": {"imported": 1}}, "the codebook's fit should give text for 'imported'"),
+    ],
+)
+def test_a_header_with_a_wrong_part_is_refused_by_file_and_key(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=rf"km\.safetensors:? .*{message}"):
+        read_codebook(meddled(tmp_path / "km.safetensors", **change))
+
+
+@pytest.mark.parametrize("text", ["no json", "null", "[]", "[" * 100_000, "{}"], ids=["text", "null", "list", "deep", "empty"])
+def test_a_codebook_whose_header_is_none_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    save_file({"centroids": CENTROIDS}, tmp_path / "km.safetensors", {"vocable": text})
+    with pytest.raises(InputError, match=r"km\.safetensors .*: (make it again|it was made by another)"):
+        read_codebook(tmp_path / "km.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"std": None}, "lacks its std"),
+        ({"mean": None}, "lacks its mean"),
+        ({"mean": np.zeros(38, np.float32)}, "mean and std of frames that can't be"),
+        ({"mean": np.full(39, np.nan, np.float32)}, "mean and std of frames that can't be"),
+        ({"std": np.zeros(39, np.float32)}, "mean and std of frames that can't be"),
+        ({"std": np.ones((39, 1), np.float32)}, "should hold one row of float32 or float64 as its std"),
+        ({"std": np.ones(39, np.int32)}, "should hold one row of float32 or float64 as its std"),
+        ({"mean": np.ones(39, np.float32)}, "normalised by corpus:.*, but corpus:.* is given"),
+    ],
+)
+def test_statistics_of_a_corpus_that_cannot_be_are_refused_by_name(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    normalization = Normalization("corpus", (CENTROIDS[0], np.abs(CENTROIDS[1])))
+    book = Codebook(CENTROIDS, FramePipeline(Mfcc().spec, normalization).spec, normalization)
+    assert read_codebook(meddled(tmp_path / "km", book)).digest == book.digest
+    with pytest.raises(InputError, match=rf"km:? .*{message}"):
+        read_codebook(meddled(tmp_path / "km", book, arrays))
+
+
+def test_statistics_are_those_of_frames_before_they_are_stacked() -> None:
+    right, wrong = (Normalization("corpus", (np.zeros(dim, np.float32), np.ones(dim, np.float32))) for dim in (13, 39))
+    spec = replace(Mfcc().spec, context=1)
+    Codebook(CENTROIDS, replace(spec, frame_normalization=right.name), right)
+    with pytest.raises(InputError, match="should have the 13 values of frames not yet stacked"):
+        Codebook(CENTROIDS, replace(spec, frame_normalization=wrong.name), wrong)
+
+
+def test_what_a_fit_says_beside_is_free(tmp_path: Path) -> None:
+    fit = {"frames": 10, "inertia": 2, "colour": None, "settings": {"k": [1]}}
+    Codebook(CENTROIDS, fit=fit).write(tmp_path / "km")
+    assert read_codebook(tmp_path / "km").fit == fit
 
 
 def test_waveforms_become_the_units_of_their_frames() -> None:
@@ -129,6 +214,12 @@ def test_frames_that_are_not_finite_have_no_units() -> None:
     frames[1, 1] = np.nan
     with pytest.raises(InputError, match="NaN or infinity"):
         BOOK.assign(frames)
+    for value in (1e39, -1e39, 1e300):  # finite as float64, which labels aren't made in
+        wide = np.zeros((3, 39))
+        wide[1, 1] = value
+        with pytest.raises(InputError, match="infinite as float32: leave such frames out"):
+            BOOK.assign(wide)
+    assert BOOK.assign(np.full((1, 39), 3e38)).shape == (1,)
     waveform = np.zeros(8000, np.float32)
     waveform[4000] = np.nan
     with pytest.raises(InputError, match="NaN or infinity"):

@@ -76,7 +76,7 @@ def test_mini_batches_pass_all_checks_but_the_one_scikit_learns_own_fails() -> N
 def naive(  # noqa: C901
     frames: NDArray[np.float64], weights: NDArray[np.float64], settings: MiniBatchSettings
 ) -> NDArray[np.float64]:
-    """scikit-learn's MiniBatchKMeans (1.8) read step by step, frame by frame, with our order of random draws."""
+    """scikit-learn's MiniBatchKMeans (1.9) read step by step, frame by frame, with our order of random draws."""
     generator, count = np.random.default_rng(settings.seed), len(frames)
 
     def nearest(frame: NDArray[np.float64], centroids: NDArray[np.float64]) -> tuple[int, float]:
@@ -97,8 +97,10 @@ def naive(  # noqa: C901
     assert centroids is not None
     batch = min(settings.batch_size, count)
     average, lowest, without, seen = None, np.inf, 0, 0
+    chances, equal = weights / weights.sum(), len(set(weights)) == 1
+    weights = np.ones(count)  # they decide what is drawn, and nothing more
     for step in range(settings.max_iter * count // batch):
-        rows = generator.integers(0, count, batch)
+        rows = generator.integers(0, count, batch) if equal else generator.choice(count, batch, p=chances)
         seen += batch
         reassign = seen >= 10 * settings.n_clusters or (gathered == 0).any()
         old, total = centroids.copy(), 0.0

@@ -125,9 +125,15 @@ def test_frame_labels_of_another_rate_are_refused(tmp_path: Path, labels: int, u
         scores_of_frames(tmp_path, ",".join("ab" * (labels // 2)), [0] * units)
 
 
-@pytest.mark.parametrize(("labels", "units"), [(103, 100), (97, 100), (520, 500), (5, 8), (0, 100), (2, 0)])
+@pytest.mark.parametrize(("labels", "units"), [(103, 100), (97, 100), (520, 500), (5, 8)])
 def test_a_few_frame_labels_more_or_fewer_are_taken(tmp_path: Path, labels: int, units: int) -> None:
     assert scores_of_frames(tmp_path, ",".join("a" * labels), [0] * units).frames <= units
+
+
+@pytest.mark.parametrize(("labels", "units"), [(0, 100), (2, 0)])
+def test_a_score_of_no_frame_is_refused(tmp_path: Path, labels: int, units: int) -> None:
+    with pytest.raises(InputError, match=r"f\.txt has no interval that a frame of the 1 utterances lies in"):
+        scores_of_frames(tmp_path, ",".join("a" * labels), [0] * units)
 
 
 def test_two_utterances_are_not_scored_against_one_alignment(tmp_path: Path) -> None:

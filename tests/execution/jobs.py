@@ -47,6 +47,26 @@ class Fails:
         return number
 
 
+class OddError(InputError):
+    """An error that doesn't come back from a pickle as it went."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}, since {why}")
+
+
+@dataclass(frozen=True)
+class Unsendable:
+    """Answers with what can't be pickled, or can't be unpickled."""
+
+    def open(self, device: str) -> Callable[[int], Any]:
+        return self.run
+
+    def run(self, number: int) -> Any:
+        if number == 1:
+            raise OddError("one is odd", "it is")
+        return number if number != 2 else (lambda: None)
+
+
 @dataclass(frozen=True)
 class Kills:
     """Kills its worker on some shards; with a folder, only the first time."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from execution.jobs import Dies, DiesOpening, Fails, Kills, Refused, Slow, Square
+from execution.jobs import Dies, DiesOpening, Fails, Kills, Refused, Slow, Square, Unsendable
 from vocable.errors import InputError, VocableError, WorkerError
 from vocable.execution import Engine, Work, run_shards
 from vocable.execution.engine import check_device
@@ -55,6 +55,18 @@ def test_what_the_user_can_mend_is_raised_as_it_is(workers: int) -> None:
 def test_a_bug_in_a_worker_comes_with_its_traceback() -> None:
     with pytest.raises(WorkerError, match="(?s)a worker failed:.*in run.*ZeroDivisionError: a bug"):
         list(run_shards(Fails("bug"), range(10), Work(workers=2)))
+
+
+def test_answers_that_cannot_be_sent_are_no_killed_worker() -> None:
+    with pytest.raises(WorkerError, match=r"(?s)a worker failed:.*pickle"):
+        list(run_shards(Unsendable(), [0, 2], Work(workers=2)))
+    with pytest.raises(VocableError, match="^one is odd, since it is$"):
+        list(run_shards(Unsendable(), [0, 1], Work(workers=2)))
+
+
+def test_there_are_no_more_workers_than_shards() -> None:
+    outcomes = list(run_shards(Square(), range(3), Work(workers=100_000)))
+    assert len({pid for _, _, pid in (item.result for item in outcomes)}) <= 3  # type: ignore[misc]
 
 
 def test_a_shard_that_kills_its_worker_once_is_done_by_the_next(tmp_path: Path) -> None:

@@ -85,13 +85,31 @@ def test_headers_are_numpys(tmp_path: Path) -> None:
     assert len(npy_header(10**12, 10**6)) == 192
 
 
+def zipped() -> bytes:
+    """Return an .npz, which NumPy opens under any name."""
+    file = io.BytesIO()
+    np.savez(file, UTTERANCES[0])
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda npy: npy.unlink(), r"train_0_1\.npy doesn't exist"),
         (lambda npy: length_file(npy).unlink(), r"\.len doesn't exist: it belongs beside"),
         (lambda npy: length_file(npy).write_text("3\nx\n"), r"\.len line 2 should be a number of frames"),
+        (lambda npy: length_file(npy).write_bytes(b"3\n\xff\n"), r"train_0_1\.len line 2 is not UTF-8 text"),
+        (lambda npy: length_file(npy).write_text("3\n²\n"), r"\.len line 2 should be a number of frames, but reads '²'"),
+        (lambda npy: length_file(npy).write_text("-3\n"), r"\.len line 1 should be a number of frames"),
+        (
+            lambda npy: length_file(npy).write_text("9" * 5000),
+            r"\.len line 1 should be a number of frames, but reads '9{60}': dump",
+        ),
+        (lambda npy: length_file(npy).write_text("9" * 20 + "\n"), r"\.len line 1 should be a number of frames"),
         (lambda npy: npy.write_bytes(npy.read_bytes()[:-4]), "not a whole .npy file"),
+        (lambda npy: npy.write_bytes(zipped()), r"train_0_1\.npy is not a whole .npy file"),
+        (lambda npy: npy.write_bytes(npy_header(10**30, 5)), r"train_0_1\.npy is not a whole .npy file"),
+        (lambda npy: npy.write_bytes(npy_header(True, 5) + bytes(20)), r"train_0_1\.npy is not a whole .npy file"),
         (lambda npy: npy.write_bytes(b"junk"), "not a whole .npy file"),
         (lambda npy: np.save(npy, np.zeros(11)), "should hold float32 frames"),
     ],
@@ -101,6 +119,16 @@ def test_broken_stores_are_named(tmp_path: Path, spoil: object, message: str) ->
     spoil(npy)  # type: ignore[operator]
     with pytest.raises(InputError, match=message):
         StoredFrames(npy)
+
+
+@pytest.mark.parametrize("content", [b"3\nx\n7\n1\n", b"3\n\xff\n", b"3\n-1\n", b"3 0\n", "²\n".encode()])
+def test_nothing_is_added_to_a_store_of_broken_lengths(tmp_path: Path, content: bytes) -> None:
+    npy = filled(tmp_path)
+    length_file(npy).write_bytes(content)
+    before = npy.read_bytes()
+    with pytest.raises(InputError, match=r"train_0_1\.len line \d (should be a number of frames|is not UTF-8)"):
+        FrameAppender(npy, 5)
+    assert (npy.read_bytes(), length_file(npy).read_bytes()) == (before, content)
 
 
 def test_a_store_whose_lengths_do_not_add_up_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from vocable.errors import InputError, MismatchError
 from vocable.execution import Work
 from vocable.features import Mfcc, StoredFrames
 from vocable.features.store import write_lengths
-from vocable.recipes import feature_dump
+from vocable.recipes import fairseq, feature_dump
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.dumped import stores_in
 from vocable.recipes.features import dump_source
@@ -48,6 +48,37 @@ def test_frames_are_those_of_the_utterances_that_have_some(audio: Path, tmp_path
         assert np.array_equal(frames, Mfcc()([waveform])[0])
 
 
+@pytest.mark.parametrize("options", [{}, {"normalize": "corpus"}, {"normalize": "utterance", "context": 2}])
+def test_frames_are_the_same_at_any_number_of_workers(
+    corpus: Path, tmp_path: Path, options: dict[str, Any], short_blocks: None
+) -> None:
+    for workers in (1, 2, 3):
+        dump_source(corpus, tmp_path / str(workers), "x", FrameChoice(**options), CorpusSettings(), Work(workers=workers))
+        assert artefacts_in(tmp_path / str(workers)) == artefacts_in(tmp_path / "1")
+
+
+def test_frames_that_were_refused_are_not_left_lying(audio: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"2x\.wav: silent: .*x_0_1\.skipped\.jsonl"):
+        dump(audio, tmp_path / "f", strict=True)
+    assert [item.name for item in (tmp_path / "f").glob("x*")] == ["x_0_1.skipped.jsonl"]
+    assert dump(audio, tmp_path / "f").utterances == 5
+
+
+def test_a_file_that_changes_while_it_is_dumped_is_named(
+    audio: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fairseq's way takes any length; but rows are laid out by what was looked up."""
+    (audio / "2x.wav").unlink()
+    cli("fairseq", "wav2vec_manifest", audio, "--ext", "wav", "--dest", tmp_path / "m", "--valid-percent", 0)
+    count = fairseq.count_samples
+    monkeypatch.setattr(fairseq, "count_samples", lambda path: (2 * count(path)[0], 16000) if "3.wav" in path else count(path))
+    arguments = ["fairseq", "dump_mfcc_feature", tmp_path / "m", "train", 1, 0, tmp_path / "f", "--workers", 1]
+    assert "3.wav changed while it was dumped: run the same command again" in cli(*arguments, fails=True)
+    assert not list((tmp_path / "f").glob("*.npy"))
+    monkeypatch.undo()
+    cli(*arguments)
+
+
 @pytest.mark.parametrize("lost", ["x_0_1.npy", "x_0_1.len", "x_0_1.json", "x_0_1.tsv"])
 def test_a_file_that_was_removed_comes_back(audio: Path, tmp_path: Path, lost: str) -> None:
     dump(audio, tmp_path / "f")
@@ -62,7 +93,9 @@ def test_frames_that_were_cut_short_are_dumped_anew(audio: Path, tmp_path: Path)
     dump(audio, tmp_path / "f")
     before = artefacts_in(tmp_path / "f")
     os.truncate(tmp_path / "f" / "x_0_1.npy", 1000)
-    dump(audio, tmp_path / "f")
+    with pytest.raises(InputError, match=r"x_0_1\.npy was changed after it was written: .*--overwrite to make it anew"):
+        dump(audio, tmp_path / "f")
+    dump(audio, tmp_path / "f", overwrite=True)
     assert artefacts_in(tmp_path / "f") == before
 
 
@@ -70,7 +103,7 @@ def test_frames_of_something_else_are_refused_or_replaced(audio: Path, tmp_path:
     dump(audio, tmp_path / "f")
     before = artefacts_in(tmp_path / "f")
     other = FrameChoice(features="logmel")
-    with pytest.raises(InputError, match=r"x_0_1\.npy is there already"):
+    with pytest.raises(InputError, match=r"x_0_1\.json is there already"):
         dump_source(audio, tmp_path / "f", "x", other, CorpusSettings(), Work())
     assert artefacts_in(tmp_path / "f") == before
     dump_source(audio, tmp_path / "f", "x", other, CorpusSettings(), Work(), overwrite=True)

@@ -147,11 +147,17 @@ def test_kmeans_is_written_exactly_where_it_is_wanted(feats: Path, tmp_path: Pat
 
 
 def test_all_options_of_kmeans_are_taken(feats: Path, tmp_path: Path, cli: Cli) -> None:
-    options = "--seed 3 --percent -1 --init random --max_iter 5 --batch_size 500 --tol 0.0 --max_no_improvement 20 --n_init 2"
-    out = cli("fairseq", "learn_kmeans", feats, "train", 1, tmp_path / "km", 6, *options.split(), "--reassignment_ratio", "0.01")
+    options = {"seed": 3, "init": "random", "max_iter": 5, "batch_size": 500, "tol": 0.01, "max_no_improvement": 20, "n_init": 2}
+    options |= {"reassignment_ratio": 0.01}
+    given = [word for name, value in options.items() for word in (f"--{name}", value)]
+    out = cli("fairseq", "learn_kmeans", feats, "train", 1, tmp_path / "km", 6, "--percent", -1, *given)
     assert "total inertia" in out
-    settings = read_codebook(tmp_path / "km").fit["settings"]
-    assert (settings["seed"], settings["init"], settings["batch_size"], settings["n_init"]) == (3, "random", 500, 2)
+    book = read_codebook(tmp_path / "km")
+    assert {name: book.fit["settings"][name] for name in options} == options
+    frames = np.concatenate(list(StoredFrames(feats / "train_0_1.npy")))
+    random_state = options.pop("seed")
+    model = KMeans(6, algorithm="minibatch", random_state=random_state, **options).fit(frames)
+    assert np.array_equal(book.centroids, model.cluster_centers_)
 
 
 def test_default_options_are_fairseqs_and_equal_ours(feats: Path, tmp_path: Path, cli: Cli) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -69,20 +70,61 @@ def test_labels_are_the_nearest_centroids_of_the_frames(corpus: Path, tmp_path: 
         FrameChoice(features="logmel", mel_bins=80, normalize="utterance"),
     ],
 )
-def test_workers_shards_and_reruns_make_the_same_bytes(corpus: Path, tmp_path: Path, frames: FrameChoice) -> None:
+def test_workers_shards_and_reruns_make_the_same_bytes(
+    corpus: Path, tmp_path: Path, frames: FrameChoice, short_blocks: None
+) -> None:
     settings = Preparation(
         corpus=CorpusSettings(speakers="{speaker}/*"), frames=frames, fit=SMALL, valid_percent=0.15, forms=(".km", ".units")
     )
     prepare(corpus, tmp_path / "one", settings)
     prepare(corpus, tmp_path / "two", settings, Work(workers=2))
-    for rank in (2, 0, 1):
-        made = prepare(corpus, tmp_path / "three", settings, Work(nshard=3, rank=rank))
-        assert (made.missing == 0) == (rank == 1)
     expected = artefacts_in(tmp_path / "one")
     assert artefacts_in(tmp_path / "two") == expected
-    assert artefacts_in(tmp_path / "three") == expected
+    for nshard, ranks in ((3, (2, 0, 1)), (7, (6, 5, 4, 3, 2, 1, 0))):
+        for rank in ranks:
+            made = prepare(corpus, tmp_path / str(nshard), settings, Work(nshard=nshard, rank=rank))
+            assert (made.missing == 0) == (rank == ranks[-1])
+        assert artefacts_in(tmp_path / str(nshard)) == expected
     prepare(corpus, tmp_path / "one", settings)
     assert artefacts_in(tmp_path / "one") == expected
+
+
+def test_of_parts_that_run_at_once_the_last_writes_the_results(corpus: Path, tmp_path: Path, short_blocks: None) -> None:
+    """A part that works while another does sees what that has finished by the time it ends itself, of every split."""
+    from vocable.recipes import labels
+
+    prepare(corpus, tmp_path / "whole", SETTINGS)
+    run = labels.Stage.run
+    missing = []
+
+    def interleaved(stage: labels.Stage, job: object, blocks: list, engine: object, *rest: object) -> object:
+        if stage.name == "units" and not missing:
+            missing.append(-1)  # the other part begins and ends while this one is at work
+            missing[0] = prepare(corpus, tmp_path / "parts", SETTINGS, Work(nshard=2, rank=1)).missing
+        return run(stage, job, blocks, engine, *rest)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels.Stage, "run", interleaved)
+        made = prepare(corpus, tmp_path / "parts", SETTINGS, Work(nshard=2, rank=0))
+    assert missing[0] > 0
+    assert made.missing == 0
+    assert artefacts_in(tmp_path / "parts") == artefacts_in(tmp_path / "whole")
+
+
+def test_speakers_are_normalised_by_all_they_say_whichever_side_they_are_on(tmp_path: Path, cli: Callable[..., str]) -> None:
+    for at in range(12):
+        write_audio(tmp_path / "a" / f"s{at % 3}" / f"{at}.wav", 1.5, at)
+    for sides in ([], ["--by-speaker"]):
+        run = tmp_path / f"run{len(sides)}"
+        speakers = ["--speakers", "{speaker}/*", "--workers", 1]
+        options = ["--clusters", 8, "--normalize", "speaker", "--valid-percent", 0.3, *sides]
+        cli("prepare", tmp_path / "a", "--out", run, *options, *speakers)
+        cli("units", tmp_path / "a", "--codebook", run / "codebook.safetensors", "--out", run / "all", *speakers)
+        labels = read_units(run / "all" / "units.km")
+        by_id = dict(zip(read_manifest(run / "all" / "units.tsv").ids, labels, strict=True))
+        for split in ("train", "valid"):
+            for name, units in zip(read_manifest(run / f"{split}.tsv").ids, read_units(run / f"{split}.km"), strict=True):
+                assert np.array_equal(units, by_id[name]), (sides, split, name)
 
 
 def test_running_again_does_nothing_twice(corpus: Path, tmp_path: Path) -> None:
@@ -141,7 +183,9 @@ def spoiled_corpus(root: Path) -> None:
     write_audio(root / "line\n.wav", 1.0, 1)
     os.link(root / "good 1ü.wav", os.fsencode(root) + b"/latin\xe9.wav")
     (root / "empty.wav").write_bytes(b"")
-    (root / "none.wav").write_bytes((root / "good 1ü.wav").read_bytes()[:44])
+    soundfile.write(root / "none.wav", np.zeros(0), 16000)
+    (root / "header.wav").write_bytes((root / "good 1ü.wav").read_bytes()[:44])
+    write_audio(root / 'it\'s "quoted".wav', 0.02, 1)
     (root / "broken.flac").write_bytes(b"fLaC nothing more")
     cut = write_audio(root / "cut.flac", 1.0, 3)
     cut.write_bytes(cut.read_bytes()[:8000])
@@ -168,6 +212,8 @@ def test_a_folder_with_every_kind_of_bad_file_ends_well_and_names_each(tmp_path:
         "latin\\xe9.wav": "name",
         "empty.wav": "empty",
         "none.wav": "empty",
+        "header.wav": "unreadable",
+        'it\'s "quoted".wav': "short",
         "broken.flac": "unreadable",
         "cut.flac": "unreadable",
         "gone.wav": "vanished",
@@ -175,19 +221,31 @@ def test_a_folder_with_every_kind_of_bad_file_ends_well_and_names_each(tmp_path:
         "nan.wav": "not finite",
     }
     assert sum(len(part) for part in made.splits.values()) == 8
-    assert sum(made.summary["skipped"].values()) == 13
+    assert sum(made.summary["skipped"].values()) == 15
     for split in ("train", "valid"):
         assert len(read_units(tmp_path / "run" / f"{split}.km")) == len(read_manifest(tmp_path / "run" / f"{split}.tsv"))
     with pytest.raises(InputError, match="leave --strict out"):
         prepare(tmp_path / "audio", tmp_path / "strict", Preparation(fit=FitSettings(clusters=5), strict=True))
 
 
-def test_strict_refuses_what_only_decoding_finds(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "reason"), [("silent.wav", "silent: every sample is zero"), ("empty.wav", "empty: ")])
+@pytest.mark.parametrize("remedy", ["mend", "lenient"])
+def test_strict_refuses_and_its_remedies_work(tmp_path: Path, name: str, reason: str, remedy: str) -> None:
+    """Of what headers show, before the work; of what only decoding shows, after it. Nothing of that stands in the way then."""
     for at in range(3):
         write_audio(tmp_path / "audio" / f"{at}.wav", 1.0, at)
-    soundfile.write(tmp_path / "audio" / "silent.wav", np.zeros(16000), 16000)
-    with pytest.raises(InputError, match=r"silent\.wav: silent: every sample is zero \(all in .*skipped.jsonl\)"):
-        prepare(tmp_path / "audio", tmp_path / "run", Preparation(fit=FitSettings(clusters=3), strict=True))
+    soundfile.write(tmp_path / "audio" / name, np.zeros(16000 if name == "silent.wav" else 0), 16000)
+    strict = Preparation(fit=FitSettings(clusters=3), strict=True)
+    with pytest.raises(InputError, match=rf"{name}: {reason}.*\(all in .*skipped.jsonl\)"):
+        prepare(tmp_path / "audio", tmp_path / "run", strict)
+    assert not artefacts_in(tmp_path / "run")
+    assert [item.path for item in read_skipped(tmp_path / "run" / ".vocable" / "skipped.jsonl")] == [name]
+    if remedy == "mend":
+        (tmp_path / "audio" / name).unlink()
+        assert not prepare(tmp_path / "audio", tmp_path / "run", strict).skipped
+    else:
+        made = prepare(tmp_path / "audio", tmp_path / "run", Preparation(fit=FitSettings(clusters=3)))
+        assert [item.path for item in made.skipped] == [name]
 
 
 @pytest.mark.parametrize(
@@ -272,7 +330,6 @@ def test_a_block_that_kills_its_worker_is_left_out_and_named(
     monkeypatch.syspath_prepend(str(hook))
     settings = Preparation(fit=SMALL, valid_percent=0.0)
     prepare(corpus, tmp_path / "whole", settings)
-    monkeypatch.setattr("vocable.audio.blocks.BLOCK_SECONDS", 5.0)
     monkeypatch.setattr("vocable.audio.blocks.blocks_of.__defaults__", (5.0,))
     monkeypatch.setenv("POISON", "s1-10.flac")
     made = prepare(corpus, tmp_path / "run", settings, Work(workers=2))
@@ -316,7 +373,7 @@ def test_a_plan_says_what_it_would_take_and_writes_nothing(corpus: Path, tmp_pat
     before = sorted(tmp_path.rglob("*"))
     plan = plan_labels(corpus, SETTINGS, Work(workers=2))
     lengths = read_manifest_of(corpus).samples
-    assert len(plan.manifest) == 24
+    assert plan.utterances == 24
     assert plan.frames == sum(1 + (samples - 400) // 160 for samples in lengths.tolist())
     assert plan.written == 3 * plan.frames
     assert set(plan.rows()) >= {"hours of audio", "writes", "memory", "time"}
@@ -329,7 +386,7 @@ def test_a_plan_says_what_it_would_take_and_writes_nothing(corpus: Path, tmp_pat
         plan_units(corpus, CorpusSettings(), Codebook(np.zeros((500, 39), np.float32)), Work())
     assert sorted(tmp_path.rglob("*")) == before
     write_manifest(tmp_path / "m.tsv", read_manifest_of(corpus))
-    assert len(plan_labels(tmp_path / "m.tsv", SETTINGS, Work()).manifest) == 24
+    assert plan_labels(tmp_path / "m.tsv", SETTINGS, Work()).utterances == 24
     whole = plan_labels(corpus, SETTINGS, Work())
     part = plan_labels(corpus, SETTINGS, Work(nshard=4, rank=1))
     assert any("part" in name for name in part.rows()), part.rows()

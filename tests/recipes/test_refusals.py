@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,3 +216,146 @@ def test_a_file_whose_header_kills_the_reader_is_left_out_and_named(tmp_path: Pa
     assert lost == {"2.wav": "worker died", "3.wav": "worker died"}
     monkeypatch.delenv("POISON")
     assert len(prepare(tmp_path / "a", tmp_path / "run", settings, Work(workers=2)).splits["train"]) == 6
+
+
+def test_names_that_lead_elsewhere_are_refused(made: Path, cli: Cli) -> None:
+    for name in ("../esc", "a/b", "", ".", "n\nl", "x" * 200):
+        for arguments in (
+            ["units", made / "audio", "--codebook", made / "km.safetensors", "--out", made / "x", "--name", name],
+            ["features", "mfcc", made / "audio", "--out", made / "x", "--name", name],
+        ):
+            assert "give a plain name for the files" in cli(*arguments, fails=True), arguments
+    assert not (made / "x").exists()
+
+
+def test_what_is_wrong_with_options_is_said_before_the_audio_is_scanned(
+    made: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan of a large corpus takes hours."""
+    monkeypatch.setattr("vocable.recipes.corpus.find_audio", lambda *_: pytest.fail("it was scanned"))
+    prepare_ = ["prepare", made / "audio", "--out", made / "x"]
+    for arguments, message in (
+        ([*prepare_, "--valid-percent", 7], "--valid-percent 7: it is a fraction below 1"),
+        ([*prepare_, "--by-speaker"], "a split by speaker needs speakers: give --speakers"),
+        ([*prepare_, "--normalize", "speaker"], "normalising per speaker needs speakers: give --speakers"),
+        ([*prepare_, "--speakers", ""], "is neither a file nor a pattern"),
+        ([*prepare_, "--speakers", "{speaker}/{speaker}"], "should hold {speaker} once"),
+        ([*prepare_, "--features", "logmel", "--mel-bins", 0], "--mel-bins 0: give at least 1"),
+        ([*prepare_, "--context", 501], "--context 501: give a number of neighbours from 0 to 500"),
+        ([*prepare_, "--clusters", 10**20], "no more than 16,777,216 can be told apart"),
+        ([*prepare_, "--devices", ","], "--devices ',' names no device"),
+        (["manifest", made / "audio", "--out", made / "x", "--valid-percent", 1], "it is a fraction below 1"),
+        (["manifest", made / "audio", "--out", made / "x", "--valid-percent", 0.5, "--by-speaker"], "needs speakers"),
+        (["kmeans", made / "audio", "--out", made / "x.safetensors", "--normalize", "speaker"], "needs speakers"),
+        (["features", "mfcc", made / "audio", "--out", made / "x", "--normalize", "speaker"], "needs speakers"),
+    ):
+        for dry in ([], ["--dry-run"]):
+            assert message in cli(*arguments, *dry, fails=True), arguments
+    assert not (made / "x").exists()
+
+
+def test_a_dry_run_refuses_what_the_run_would(made: Path, cli: Cli) -> None:
+    cli("manifest", made / "audio", "--out", made / "m.csv", "--workers", 1)
+    for arguments, message in (
+        (["prepare", made / "audio", "--out", made / "x", "--clusters", 100_000], "frames can't make 100000 clusters"),
+        (["kmeans", made / "audio", "--out", made / "x.safetensors", "--clusters", 9999], "792 frames can't make 9999 clusters"),
+        (["kmeans", made / "f", "--out", made / "x.safetensors", "--clusters", 9999], "792 frames can't make 9999 clusters"),
+        (["prepare", made / "m.csv", "--out", made / "x", "--normalize", "speaker"], "normalising per speaker needs speakers"),
+        (["features", "mfcc", made / "m.csv", "--out", made / "x", "--normalize", "speaker"], "needs speakers"),
+    ):
+        assert message in cli(*arguments, "--dry-run", fails=True), arguments
+        assert message in cli(*arguments, "--workers", 1, fails=True), arguments
+
+
+def test_audio_of_which_nothing_can_be_used_is_no_success(made: Path, cli: Cli) -> None:
+    (made / "gone.tsv").write_text("/nowhere\n" + "".join(f"{at}.wav\t32000\n" for at in range(4)))
+    message = "gone.tsv has no usable audio: 4 vanished; the first is 0.wav: the file is not there"
+    for arguments in (
+        ["units", made / "gone.tsv", "--codebook", made / "km.safetensors", "--out", made / "x"],
+        ["features", "mfcc", made / "gone.tsv", "--out", made / "x"],
+    ):
+        assert message in cli(*arguments, "--workers", 1, fails=True)
+    assert not [path for path in (made / "x").iterdir() if path.suffix in (".km", ".npy", ".tsv")]
+    for arguments in (
+        ["kmeans", made / "gone.tsv", "--out", made / "x.safetensors"],
+        ["prepare", made / "gone.tsv", "--out", made / "y", "--valid-percent", 0],
+    ):
+        assert "no usable audio: 4 vanished" in cli(*arguments, "--workers", 1, fails=True)
+
+
+def test_a_dictionary_that_labels_beside_it_cannot_use_is_refused(made: Path, cli: Cli) -> None:
+    message = "units.km was made with 4 clusters, not 9: 'vocable fairseq dictionary 4 "
+    assert message in cli("fairseq", "dictionary", 9, made / "u", fails=True)
+    assert not (made / "u" / "dict.km.txt").exists()
+    cli("fairseq", "dictionary", 4, made / "u")
+    assert "labels tell no more than 16,777,216 apart" in cli("fairseq", "dictionary", 10**11, made / "x", fails=True)
+
+
+def test_a_window_is_for_labels_that_do_not_say(made: Path, cli: Cli) -> None:
+    arguments = ["evaluate", "units", made / "u" / "units.km", "--window", 0.5]
+    assert "says itself what its frames are; leave it out" in cli(*arguments, fails=True)
+    assert "leave it out" in cli(*arguments, "--alignments", alignments_of(made, 1.0, 2.0), fails=True)
+    (made / "frames.txt").write_text("".join(f"{at}\t{','.join('ab' * 99)}\n" for at in range(4)))
+    cli(*arguments, "--alignments", made / "frames.txt", "--alignment-rate", 100)
+
+
+def test_options_of_the_originals_without_effect_are_named(made: Path, cli: Cli) -> None:
+    arguments = [
+        "fairseq",
+        "preprocess",
+        "-s",
+        "km",
+        "--trainpref",
+        made / "u" / "units",
+        "--destdir",
+        made / "x",
+        "--only-source",
+    ]
+    assert "--workers 8: without effect" in cli(*arguments, "--workers", 8)
+    assert "--workers" not in cli(*arguments)
+
+
+def test_folders_where_files_should_be_are_called_folders(made: Path, cli: Cli) -> None:
+    for arguments in (
+        ["evaluate", "units", made / "u"],
+        ["evaluate", "agreement", made / "u" / "units.km", made / "u"],
+        ["convert", made / "u", made / "x.km"],
+    ):
+        assert "is a folder" in cli(*arguments, fails=True), arguments
+
+
+@pytest.mark.parametrize("harm", ["other codebook", "cut codebook", "no labels", "lone shard", "cut frames"])
+def test_a_folder_whose_files_do_not_fit_is_no_success(made: Path, cli: Cli, harm: str) -> None:
+    run = made / "run"
+    cli("prepare", made / "audio", "--out", run, "--clusters", 4, "--workers", 1, "--valid-percent", 0.3)
+    cli("inspect", run)
+    message = {
+        "other codebook": "train.km was made with another codebook than codebook.safetensors beside it",
+        "cut codebook": "codebook.safetensors is not a whole safetensors file",
+        "no labels": "summary.json counts labels of valid, which are not here",
+        "lone shard": "lacks train_0_2.npy: dump shard 0 of 2 first",
+        "cut frames": "train_0_1.npy",
+    }[harm]
+    if harm == "other codebook":
+        cli("kmeans", made / "audio", "--out", made / "other.safetensors", "--clusters", 4, "--seed", 5, "--workers", 1)
+        (run / "codebook.safetensors").write_bytes((made / "other.safetensors").read_bytes())
+    elif harm == "cut codebook":
+        os.truncate(run / "codebook.safetensors", (run / "codebook.safetensors").stat().st_size - 100)
+    elif harm == "no labels":
+        (run / "valid.km").unlink()
+    elif harm == "lone shard":
+        run = made / "g"
+        cli("features", "mfcc", made / "audio", "--out", run, "--nshard", 2, "--rank", 1, "--workers", 1)
+    else:
+        run = made / "f"
+        os.truncate(run / "train_0_1.npy", 700)
+    assert message in cli("inspect", run, fails=True)
+
+
+def test_how_centroids_were_seeded_is_told(made: Path, cli: Cli) -> None:
+    assert "seeded by greedy k-means++" in cli("inspect", made / "km.safetensors")
+    for at in range(4, 16):
+        write_audio(made / "audio" / f"{at}.wav", 2.0, at)
+    fit = ["--clusters", 2100, "--workers", 1]
+    assert "k-means||" in cli("kmeans", made / "audio", "--out", made / "large.safetensors", *fit)
+    assert "seeded by k-means||" in cli("inspect", made / "large.safetensors")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,41 @@ def test_paths_may_be_strings(tmp_path: Path) -> None:
     assert len(Alignments(frames)) == 1
     with pytest.raises(InputError, match="nowhere doesn't exist"):
         Alignments(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("other", ["p/u.TextGrid", "p/u.TSV"])
+def test_two_files_for_one_utterance_are_refused(tmp_path: Path, other: str) -> None:
+    (tmp_path / "p").mkdir()
+    for name in ("p/u.tsv", other):
+        (tmp_path / name).write_text("start\tend\tphone\n0\t1\ta\n")
+    with pytest.raises(InputError, match="both align 'p/u': remove one, or give") as caught:
+        Alignments(tmp_path)
+    assert all(str(tmp_path / name) in str(caught.value) for name in ("p/u.tsv", other))
+    (tmp_path / "q").mkdir()
+    (tmp_path / other).rename(tmp_path / "q" / Path(other).name)
+    assert len(Alignments(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("closed", ["d", "d/inner"])
+def test_a_folder_of_alignments_that_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    (tmp_path / "d" / "inner").mkdir(parents=True)
+    (tmp_path / "d" / "u.tsv").write_text("start\tend\tphone\n0\t1\ta\n")
+    original = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path) == str(tmp_path / closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match=f"{closed}: permission denied: change its permissions"):
+        Alignments(tmp_path / "d")
+
+
+def test_a_folder_that_is_called_as_an_alignment_is_none(tmp_path: Path) -> None:
+    (tmp_path / "old.tsv").mkdir()
+    (tmp_path / "old.tsv" / "u.tsv").write_text("start\tend\tphone\n0\t1\ta\n")
+    assert Alignments(tmp_path).name_of("u") == "old.tsv/u"
+    assert len(Alignments(tmp_path)) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,28 @@ def test_intervals_that_overlap_are_named_with_their_file_and_tier(tmp_path: Pat
     path.write_text('"ooTextFile" "TextGrid" 0 2 <exists> 1 "IntervalTier" "phones" 0 2 2 0 1.5 "a" 1 2 "b"')
     with pytest.raises(InputError, match=r"a\.TextGrid, tier 'phones': interval 1 .*overlaps"):
         read_textgrid(path)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "9" * 200_000 + "x",
+        "9" * 200_000 + ".x",
+        "1." + "9" * 200_000 + "x",
+        "1e" + "9" * 200_000 + "x",
+        "." + "9" * 200_000 + "x",
+    ],
+)
+def test_a_long_word_of_digits_takes_no_time_and_is_no_number(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "a.TextGrid"
+    path.write_text(write_textgrid(LINE, 2.0, "phones").replace("xmin = 0\n", f"{word} xmin = 0\n"))
+    began = time.process_time()
+    assert read_textgrid(path).labels == ("a", "b", "", "c")
+    assert time.process_time() - began < 2  # hours, where each of its ends is tried
+
+
+@pytest.mark.parametrize("number", ["1", "1.", "1.5", ".5", "+1.5e0", "15E-1", "1.e0"])
+def test_numbers_of_every_spelling_are_read(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "a.TextGrid"
+    path.write_text(f'"ooTextFile" "TextGrid" 0 {number} <exists> 1 "IntervalTier" "phones" 0 {number} 1 0 {number} "a"')
+    assert read_textgrid(path).ends.tolist() == [float(number)]

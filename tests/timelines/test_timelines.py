@@ -104,5 +104,22 @@ def test_tables_that_are_not_utf_8_are_named_with_the_line(tmp_path: Path, mark:
 def test_a_table_whose_intervals_overlap_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text("start\tend\tphone\n0\t2\ta\n1\t3\tb\n")
-    with pytest.raises(InputError, match=r"a\.tsv: interval 1"):
+    with pytest.raises(
+        InputError, match=r"a\.tsv line 2: interval 1 \(0-2 s, 'a'\) overlaps the next or runs backwards: correct"
+    ):
+        read_tsv(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("0\t1\ta\n\n1\tnan\tb\n", r"line 4: interval 2 \(1-nan s, 'b'\) should have finite numbers of seconds"),
+        ("0\t1\ta\n\n\n-inf\t2\tb\n", r"line 5: interval 2 \(-inf-2 s, 'b'\) should have finite"),
+        ("\n0\t1\ta\n\n2\t1.5\tb\n3\t4\tc\n", r"line 5: interval 2 \(2-1.5 s, 'b'\) overlaps the next or runs backwards"),
+    ],
+)
+def test_the_line_of_an_impossible_interval_is_named(tmp_path: Path, rows: str, message: str) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(f"start\tend\tphone\n{rows}")
+    with pytest.raises(InputError, match=rf"a\.tsv {message}"):
         read_tsv(path)

@@ -108,6 +108,12 @@ def test_labels_that_were_changed_do_not_pass_for_what_their_header_says(tmp_pat
         ("a.km", "4294967295\n", "line 1 should be units"),
         ("a.rle", "1:2 3:\n", "line 1 should be unit:frames pairs"),
         ("a.rle", ":2\n", "line 1 should be unit:frames pairs"),
+        ("a.rle", "1:1\n:\n", r"a\.rle line 2 should be unit:frames pairs separated by blanks, but reads ':'$"),
+        ("a.rle", "5: :3 1:2\n", "line 1 should be unit:frames pairs separated by blanks, but reads '5: :3 1:2'"),
+        ("a.rle", "1:2:3\n", "line 1 should be unit:frames pairs"),
+        ("a.rle", "1 :2 3:4\n", "line 1 should be unit:frames pairs"),
+        ("a.rle", "1:2,3:4\n", "line 1 should be unit:frames pairs"),
+        ("a.rle", "²:1\n", "line 1 should be unit:frames pairs"),
     ],
 )
 def test_bad_label_lines_are_named(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -150,11 +156,12 @@ def test_dictionaries_are_replaced_never_added_to(tmp_path: Path) -> None:
         ("0 1\n1 1\n0 1\n", InputError, "names '0' twice"),
         ("0 1\n1 1\n", MismatchError, "has 2 units, where the labels need 0 to 2"),
         ("a 1\nb 1\nc 1\n", MismatchError, "has the symbol 'a', which is no unit"),
+        ("0 1\n1 1\n\udcff 1\n", InputError, r"dict\.km\.txt line 3 is not UTF-8 text.*: save the file as UTF-8"),
     ],
 )
 def test_wrong_dictionaries_are_refused(tmp_path: Path, content: str | None, error: type[Exception], message: str) -> None:
     if content is not None:
-        (tmp_path / "dict.km.txt").write_text(content)
+        (tmp_path / "dict.km.txt").write_text(content, errors="surrogateescape")
     with pytest.raises(error, match=message):
         require_clusters(tmp_path / "dict.km.txt", 3, 2)
 
@@ -203,7 +210,9 @@ def test_labels_that_fit_pass(tmp_path: Path) -> None:
         ),
         ({}, (98, 48), {"manifest": manifest(16000, 8000), "rate": 50.0}, "should have 49 .*another rate"),
         ({"clusters": 4}, (98, 48), {}, "holds the unit 4, but was made with 4 clusters"),
-        ({"rate": 100.0}, (98, 48), {"rate": 50.0}, "has 100 labels a second, not 50: set the label rate to 100"),
+        ({"rate": 100.0}, (98, 48), {"rate": 50.0}, "has 100 labels a second, not 50: set the label rate to 100, .* at 50$"),
+        ({"rate": 100.0001}, (98, 48), {"rate": 100}, "has 100.0001 labels a second, not 100: set the label rate to 100.0001,"),
+        ({"rate": 100 / 3}, (98, 48), {"rate": 33.3333333333}, "has 33.333333333333336 labels a second, not 33.3333333333:"),
         (
             {"manifest": "0" * 64, "rate": 100.0},
             (98, 48),
@@ -217,6 +226,13 @@ def test_labels_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(MismatchError, match=message):
         checked(UnitsHeader(**header), lengths, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), 0.0, -50.0])
+def test_a_rate_that_no_labels_have_is_refused(rate: float) -> None:
+    for header in (UnitsHeader(), UnitsHeader(rate=100.0)):
+        with pytest.raises(InputError, match=rf"^--rate {rate:g}: labels a second are a number above 0; give such as 100"):
+            checked(header, rate=rate)
 
 
 def test_what_could_not_be_checked_is_said(tmp_path: Path) -> None:

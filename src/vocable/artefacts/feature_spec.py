@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
-from vocable.artefacts.headers import digest_of
+from vocable.artefacts.headers import OBJECT, TEXT, Kind, digest_of, read_field, whole
 from vocable.errors import InputError, MismatchError
 
 
@@ -15,6 +15,9 @@ class FeatureSpec:
 
     Two specs are equal when their identities are. `recorded` (precision, device) is no part of the identity: frames that
     differ there are the same frames up to rounding.
+
+    Raises:
+        InputError: a part is of the wrong type, or there can be no such frames.
     """
 
     kind: str
@@ -41,6 +44,15 @@ class FeatureSpec:
     context: int = 0
     """Neighbours stacked on each side."""
     recorded: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            read_field("a feature spec", vars(self), name, kind)
+        if self.dim % (stacked := 2 * self.context + 1):
+            raise InputError(
+                f"a feature spec of {self.dim} values can't have {self.context} neighbours on each side: "
+                f"give a multiple of {stacked} values"
+            )
 
     @property
     def base(self) -> FeatureSpec:
@@ -74,19 +86,19 @@ class FeatureSpec:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> FeatureSpec:
+    def from_json(cls, value: Any) -> FeatureSpec:
         """Read what `to_json` wrote.
 
         Raises:
-            InputError: a key is missing or unknown.
+            InputError: it is no object, a key is missing or unknown, or a value is of the wrong type; the message names no file.
         """
-        known = {item.name for item in fields(cls)}
-        if unknown := sorted(set(value) - known):
+        value = read_field("the header", {"features": value}, "features", OBJECT)
+        known = {item.name: item.default is MISSING and item.default_factory is MISSING for item in fields(cls)}
+        if unknown := sorted(set(value) - set(known)):
             raise InputError(f"a feature spec has the unknown key {unknown[0]!r}: it was written by a newer version of vocable")
-        try:
-            return cls(**value)
-        except TypeError as error:
-            raise InputError(f"a feature spec is incomplete ({error}): make the file again") from error
+        if missing := [name for name, required in known.items() if required and name not in value]:
+            raise InputError(f"a feature spec is incomplete (it lacks {', '.join(missing)}): make the file again")
+        return cls(**value)
 
     def differences(self, other: FeatureSpec) -> list[str]:
         """Return one phrase for each part of the identity that differs, such as "layer 9 against 6"."""
@@ -108,3 +120,22 @@ class FeatureSpec:
             raise MismatchError(
                 f"{mine} and {theirs} are not of the same frames: {'; '.join(differing)}. Use frames and codebook of one kind"
             )
+
+
+_SIZE = whole(1, (1 << 31) - 1)
+_KINDS: dict[str, Kind[Any]] = {
+    "kind": TEXT,
+    "dim": _SIZE,
+    "hop": _SIZE,
+    "receptive_field": _SIZE,
+    "sample_rate": _SIZE,
+    "parameters": OBJECT,
+    "model": TEXT.or_null(),
+    "layer": _SIZE.or_null(),
+    "tap": TEXT.or_null(),
+    "waveform_normalization": TEXT,
+    "chunking": TEXT,
+    "frame_normalization": TEXT,
+    "context": whole(0, (1 << 30) - 1),
+    "recorded": OBJECT,
+}

@@ -25,7 +25,7 @@ class RunLog:
         """Append an event with its time in seconds since 1970."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"event": name, "time": round(time.time(), 3), **details}, ensure_ascii=False, default=str)
-        with space_checked(self.path), self.path.open("a", encoding="utf-8") as file:
+        with space_checked(self.path), self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(line + "\n")
 
     @contextmanager

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,8 +49,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         DiskFullError: no space is left, or a quota or file-size limit is reached; an older `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # 50 characters are at most 200 bytes, so that the part's name stays under the 255 of common filesystems.
-    part = path.with_name(f".{path.name[:50]}.{writer_name()}.part")
+    part = part_beside(path)
     try:
         with space_checked(path):
             with part.open("wb") as file:
@@ -57,8 +57,18 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
+    except OSError as error:
+        if error.filename == os.fspath(part):  # nobody but us knows that name
+            error.filename = os.fspath(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def part_beside(path: Path) -> Path:
+    """Return a name beside `path` for what is half written, by which `remove_leftovers` knows it."""
+    # 50 characters are at most 200 bytes, so that the part's name stays under the 255 of common filesystems.
+    return path.with_name(f".{path.name[:50]}.{writer_name()}.part")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -87,13 +97,16 @@ def space_checked(path: Path) -> Iterator[None]:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove the part files that dead processes of this machine left in `directory` (not below it)."""
+    """Remove the part files and folders that dead processes of this machine left in `directory` (not below it)."""
     if not directory.is_dir():
         return
     for entry in directory.iterdir():
         match = _PART.fullmatch(entry.name)
         if match and not _is_alive(int(match.group(1))):
-            entry.unlink(missing_ok=True)
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
+from typing import Any
 
 from vocable.artefacts.headers import digest_of
 from vocable.audio.manifest import Manifest, Utterance
@@ -32,7 +33,8 @@ class Block:
     @property
     def content(self) -> str:
         """Digest of what is worked on, wherever in a manifest it stands: rows, whole paths, and the state of the files."""
-        return digest_of([self.sample_rate, os.path.abspath(self.root), [astuple(item) for item in self.utterances]])
+        rows = [[_spelled(value) for value in astuple(item)] for item in self.utterances]
+        return digest_of([self.sample_rate, _spelled(os.path.abspath(self.root)), rows])
 
     def where(self, utterance: Utterance) -> str:
         """Return the whole path of a row's audio."""
@@ -61,3 +63,12 @@ def shard_bounds(total: int, nshard: int, rank: int) -> tuple[int, int]:
     if not 0 <= rank < nshard:
         raise InputError(f"shard {rank} of {nshard} doesn't exist: ranks run from 0 to {nshard - 1}")
     return round(total / nshard * rank), round(total / nshard * (rank + 1))
+
+
+def _spelled(value: Any) -> Any:
+    """Return a value that JSON can hold; names may hold bytes that are no text, and a lone surrogate is no JSON."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return {"bytes": str(value).encode("utf-8", "surrogateescape").hex()}
+    return value

@@ -14,6 +14,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from vocable.audio.containers import check_whole
 from vocable.audio.faults import AudioFault
 from vocable.audio.mp3 import decode_mp3
 
@@ -23,7 +24,11 @@ LIBSNDFILE_EXTENSIONS = frozenset("wav flac ogg oga opus mp3 aif aiff aifc au sp
 MEDIA_EXTENSIONS = frozenset("m4a mp4 aac webm mka mkv wma mov amr".split())  # noqa: SIM905
 """Read through PyAV, from the `media` extra."""
 
-_ZIP_SLICE = re.compile(r"(?P<archive>.+\.zip):(?P<offset>\d+):(?P<length>\d+)", re.DOTALL)
+LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000
+"""Sample rates in Hz that sound can have: a header that says less makes gigabytes of a small file when it is resampled."""
+
+_ZIP_SLICE = re.compile(r"(?P<archive>.+\.zip):(?P<offset>[0-9]+):(?P<length>[0-9]+)", re.DOTALL)
+_DIGITS = 19  # reach past the end of any file; more can't be asked of one
 _OTHER_SOUNDS = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
 _PIECE = 1 << 20  # samples: a header that lies about the length must not decide how much memory is taken
 _PLAUSIBLE_SAMPLES_PER_BYTE = 5000  # FLAC packs 65535 equal samples into 15 bytes; no format does better
@@ -62,7 +67,9 @@ def read_waveform(path: str | Path, sample_rate: int = 16000, channel: int | Non
         fault.path = path
         raise
     except MemoryError as error:
-        raise AudioFault("unreadable", "it takes more memory than there is: cut it into shorter files") from error
+        lack = AudioFault("unreadable", "it takes more memory than there is: cut it into shorter files")
+        lack.path = path
+        raise lack from error
 
 
 def count_samples(path: str) -> tuple[int, int]:
@@ -77,6 +84,7 @@ def count_samples(path: str) -> tuple[int, int]:
             source.seek(0)
             with _sound(path, source) as file:
                 if 0 < file.frames <= _PLAUSIBLE_SAMPLES_PER_BYTE * size:
+                    _check_rate(file.samplerate)
                     return file.frames, file.samplerate
     samples, rate = _decode(path)  # the header only estimates, or says nothing, or nonsense
     return len(samples), rate
@@ -102,6 +110,7 @@ class _Sound(soundfile.SoundFile):  # type: ignore[misc]
 
 
 def _sound(path: str, source: BinaryIO) -> _Sound:
+    check_whole(source)
     try:
         return _Sound(source)
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
@@ -122,6 +131,7 @@ def _decode(path: str) -> tuple[NDArray[np.float32], int]:
         samples, rate = _decode_sound(path)
     if not len(samples):
         raise AudioFault("empty", "the file holds no samples")
+    _check_rate(rate)
     return samples, rate
 
 
@@ -180,8 +190,15 @@ def _opened(path: str) -> BinaryIO:
     if slice_ is None:
         return file
     with file:
-        file.seek(int(slice_["offset"]))
-        return io.BytesIO(file.read(int(slice_["length"])))
+        size = os.fstat(file.fileno()).st_size
+        offset, length = (int(slice_[part].lstrip("0")[:_DIGITS] or 0) for part in ("offset", "length"))
+        if offset + length > size:
+            detail = (
+                f"its archive has {size} bytes, but the slice begins at {slice_['offset']:.24} and takes {slice_['length']:.24}"
+            )
+            raise AudioFault("unreadable", f"{detail}: make the manifest anew")
+        file.seek(offset)
+        return io.BytesIO(file.read(length))
 
 
 def _unreadable(path: str, error: Exception) -> AudioFault:
@@ -219,6 +236,13 @@ def _planar(piece: NDArray[Any]) -> NDArray[np.float32]:
     if np.issubdtype(piece.dtype, np.integer):
         return (piece.astype(np.float64) / 2.0 ** (8 * piece.dtype.itemsize - 1)).astype(np.float32)
     return piece.astype(np.float32)
+
+
+def _check_rate(rate: int) -> None:
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioFault(
+            "unreadable", f"its header says {rate} Hz, which no sound has ({LOWEST_RATE} to {HIGHEST_RATE}): mend it"
+        )
 
 
 def _check_content(mono: Waveform) -> None:

@@ -70,9 +70,20 @@ def write_skipped(path: Path, skipped: Iterable[Skipped]) -> None:
 
 
 def read_skipped(path: Path) -> list[Skipped]:
-    """Read what `write_skipped` wrote."""
+    """Read what `write_skipped` wrote.
+
+    Raises:
+        InputError: a line is no such record.
+    """
+    skipped = []
     # Names may hold characters that str.splitlines takes for line ends.
-    return [Skipped(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if line.strip():
+            try:
+                skipped.append(Skipped(**json.loads(line.decode())))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise InputError(f"{path} line {number} is no record of what was left out ({error}): make it anew") from error
+    return skipped
 
 
 def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:

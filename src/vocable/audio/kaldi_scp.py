@@ -20,10 +20,11 @@ def parse_scp_line(line: str) -> Utterance:
     Raises:
         InputError: another pipe, an archive, or no path.
     """
-    name, _, source = line.strip().partition(" ")
-    source = source.strip()
-    if not source:
+    # Kaldi takes blanks and tabs, one or many; other characters that Python calls blanks may stand in a name.
+    name, *rest = re.split(r"[ \t]+", line.strip(" \t\r\n"), maxsplit=1)
+    if not rest:
         raise InputError(f"should be an utterance id, a blank and a path, but reads {line.strip()!r}")
+    source = rest[0]
     if match := _FLAC.fullmatch(source) or _SPH2PIPE.fullmatch(source):
         channel = match.groupdict().get("channel")
         return Utterance(name, match["file"], -1, channel=int(channel) if channel else None)

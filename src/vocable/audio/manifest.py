@@ -128,12 +128,13 @@ class Manifest:
 
         So it is the same wherever that folder lies, and in whatever form the manifest is written.
         """
-        wholes = [os.path.normpath(os.path.join(self.root, path)) for path in self.paths]
-        shared = _shared_folder(wholes)
+        wholes = [os.path.abspath(os.path.join(self.root, path)) for path in self.paths]
+        shared = os.path.commonpath(map(os.path.dirname, wholes)) if wholes else ""
         hasher = hashlib.sha256(f"{self.sample_rate}\n".encode())
         for item, whole in zip(self, wholes, strict=True):
             name = id_of(whole[len(shared) :].lstrip(os.sep))
-            hasher.update(f"{name}\t{item.samples}{f'#{item.channel}' if item.channel else ''}\n".encode())
+            line = f"{name}\t{item.samples}{f'#{item.channel}' if item.channel else ''}\n"
+            hasher.update(line.encode(errors="surrogateescape"))
         return hasher.hexdigest()
 
 
@@ -147,14 +148,6 @@ def state_of(root: str, rows: Iterable[Utterance]) -> str:
         known = replace(row, state=row.state.rpartition(":")[0])
         hasher.update(repr(known).encode(errors="surrogateescape"))
     return hasher.hexdigest()
-
-
-def _shared_folder(paths: list[str]) -> str:
-    """Return the deepest folder that holds all files; none if they have none in common."""
-    folders = {os.path.dirname(path) for path in paths}
-    if len({os.path.isabs(folder) for folder in folders}) != 1:
-        return ""
-    return os.path.commonpath(folders)
 
 
 def id_of(path: str) -> str:

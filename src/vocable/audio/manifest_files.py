@@ -13,7 +13,8 @@ from typing import Any
 
 from vocable.artefacts.headers import canonical_json
 from vocable.artefacts.writing import replacing, write_text
-from vocable.audio.decoding import resampled_length
+from vocable.audio.decoding import HIGHEST_RATE, LOWEST_RATE, resampled_length
+from vocable.audio.faults import printable
 from vocable.audio.kaldi_scp import parse_scp_line
 from vocable.audio.manifest import Manifest, Utterance, id_of
 from vocable.errors import InputError
@@ -55,9 +56,23 @@ def read_rows(path: Path, sample_rate: int = 16000) -> tuple[str, list[Utterance
     if not path.is_file():
         raise InputError(f"{path} doesn't exist: give a manifest, or a folder of audio")
     try:
-        return reader(path, sample_rate)
+        root, rows = reader(path, sample_rate)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    _require_text_root(path, os.path.abspath(root), rows)
+    return root, rows
+
+
+def _require_text_root(path: Path, root: str, rows: Iterable[Utterance]) -> None:
+    """Refuse a root that can't be written, now rather than after the work: results name their audio by it."""
+    try:
+        root.encode()
+    except UnicodeEncodeError as error:
+        if not all(os.path.isabs(row.path) for row in rows):
+            raise InputError(
+                f"{printable(str(path))}: its paths start from {printable(root)}, a name that is not UTF-8: rename the folder, "
+                "or give whole paths"
+            ) from error
 
 
 def write_manifest(path: str | Path, manifest: Manifest) -> None:
@@ -68,7 +83,11 @@ def write_manifest(path: str | Path, manifest: Manifest) -> None:
     """
     path = Path(path)
     check_form(path)
-    _WRITERS[path.suffix.lower()](path, manifest)
+    try:
+        _WRITERS[path.suffix.lower()](path, manifest)
+    except UnicodeEncodeError as error:
+        line = error.object[error.object.rfind("\n", 0, error.start) + 1 :].partition("\n")[0]
+        raise InputError(f"{printable(line)}: a name in this is not UTF-8, which no manifest can carry: rename it") from error
 
 
 def check_form(path: Path) -> None:
@@ -103,19 +122,31 @@ def _read_tsv(path: Path, sample_rate: int) -> tuple[str, list[Utterance]]:
     lines = _text(path).split("\n")
     if not lines[0].strip() or "\t" in lines[0]:
         raise InputError(f"{path} line 1 should be the folder that the paths below it start from, but reads {lines[0]!r}")
-    utterances = []
-    seen: Counter[str] = Counter()
+    rows = []
     for number, line in enumerate(lines[1:], 2):
         if not line.strip():
             continue
         fields = line.rstrip().split("\t")
         if len(fields) != 2 or not _is_count(fields[1]):
             raise InputError(f"{path} line {number} should be a path, one tab and a number of samples, but reads {line!r}")
-        # The form has no ids of its own, and rows are repeated to weigh more: those get a number.
-        name = id_of(fields[0])
+        rows.append((fields[0], int(fields[1])))
+    ids = numbered_ids(name for name, _ in rows)
+    return lines[0].rstrip(), [Utterance(name, *row) for name, row in zip(ids, rows, strict=True)]
+
+
+def numbered_ids(paths: Iterable[str]) -> list[str]:
+    """Return the ids of a `.tsv`'s rows, which has none of its own; rows that are repeated, to weigh more, get a number."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for name in map(id_of, paths):
         seen[name] += 1
-        utterances.append(Utterance(name if seen[name] == 1 else f"{name}#{seen[name]}", fields[0], int(fields[1])))
-    return lines[0].rstrip(), utterances
+        ids.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return ids
+
+
+def keeps_ids(manifest: Manifest) -> bool:
+    """Tell whether a `.tsv` gives a manifest's ids back when it is read."""
+    return tuple(numbered_ids(_rooted(manifest)[1])) == manifest.ids
 
 
 def _write_tsv(path: Path, manifest: Manifest) -> None:
@@ -151,9 +182,17 @@ def _read_csv(path: Path, sample_rate: int) -> tuple[str, list[Utterance]]:
     try:
         if "path" not in (reader.fieldnames or []):
             raise InputError(f"{path} line 1 should name the columns, among them path, but reads {reader.fieldnames}")
-        return _of_rows(path, ((reader.line_num, row) for row in reader), sample_rate)
+        return _of_rows(path, _csv_rows(path, reader), sample_rate)
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num} is not CSV ({error})") from error
+
+
+def _csv_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for row in reader:
+        if None in row:
+            columns = len(reader.fieldnames or ())
+            raise InputError(f"{path} line {reader.line_num} has more cells than the {columns} columns: quote what holds a comma")
+        yield reader.line_num, row
 
 
 def _write_csv(path: Path, manifest: Manifest) -> None:
@@ -170,8 +209,8 @@ def _read_jsonl(path: Path, sample_rate: int) -> tuple[str, list[Utterance]]:
             if line.strip():
                 try:
                     row = json.loads(line)
-                except ValueError as error:
-                    raise InputError(f"{path} line {number} is not JSON ({error})") from error
+                except (ValueError, RecursionError) as error:
+                    raise InputError(f"{path} line {number} is not JSON ({error}): write one object a line") from error
                 if not isinstance(row, dict):
                     raise InputError(f"{path} line {number} should be a JSON object with a path, but reads {line!r}")
                 yield number, row
@@ -192,11 +231,12 @@ def _read_parquet(path: Path, sample_rate: int) -> tuple[str, list[Utterance]]:
     parquet = _pyarrow_parquet(path)
     try:
         table = parquet.read_table(path)
-    except (ValueError, OSError) as error:  # pyarrow's errors are these
+        columns, rows = table.column_names, table.to_pylist()
+    except (ValueError, OSError) as error:  # pyarrow's errors are these, and damaged names and cells are not UTF-8
         raise InputError(f"{path} is not a whole Parquet file ({error}): make it again") from error
-    if "path" not in table.column_names:
-        raise InputError(f"{path} should have a column path, but has {', '.join(table.column_names)}")
-    return _of_rows(path, enumerate(table.to_pylist(), 1), sample_rate)
+    if "path" not in columns:
+        raise InputError(f"{path} should have a column path, but has {', '.join(columns)}")
+    return _of_rows(path, enumerate(rows, 1), sample_rate)
 
 
 def _write_parquet(path: Path, manifest: Manifest) -> None:
@@ -221,10 +261,10 @@ def _of_rows(path: Path, rows: Iterable[tuple[int, dict[str, Any]]], sample_rate
     for number, row in rows:
         try:
             utterances.append(_utterance(row, sample_rate))
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise InputError(
-                f"{path} line {number} should have a path, whole numbers for samples, sample_rate and channel, "
-                f"and no line breaks in id and speaker, but reads {row}"
+                f"{path} line {number} should have a path, whole numbers for samples, sample_rate "
+                f"({LOWEST_RATE} to {HIGHEST_RATE}) and channel, and no line breaks in id and speaker, but reads {row}"
             ) from error
     return str(path.parent), utterances
 
@@ -234,13 +274,18 @@ def _utterance(row: dict[str, Any], sample_rate: int) -> Utterance:
     if not isinstance(name, str) or not name:
         raise ValueError("no path")
     samples, rate = _integer(row.get("samples"), -1), _integer(row.get("sample_rate"), sample_rate)
+    if rate != sample_rate and not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise ValueError("no rate")
+    channel = _integer(row.get("channel"), 0)
+    if channel < 0:
+        raise ValueError("no channel")
     speaker = row.get("speaker")
     utterance = Utterance(
         str(row.get("id") or id_of(name)),
         name,
         samples if samples < 0 or rate == sample_rate else resampled_length(samples, rate, sample_rate),
         None if speaker in (None, "") else str(speaker),
-        _integer(row.get("channel"), 0) or None,
+        channel or None,
     )
     for text in (utterance.id, utterance.speaker or "", utterance.path):
         text.encode()  # lone surrogates, which JSON can spell, are no text

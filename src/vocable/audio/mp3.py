@@ -3,25 +3,29 @@
 An MP3 has no length. libsndfile takes the one that the first frame holds (Xing or Info), or estimates it from that frame's bit
 rate, and stops there: a file of varying bit rate without that frame, or two files in one, lose what comes after. It decodes
 all of a stream that it can't seek in, if that frame is taken off; so that is what such files are given as.
+(libmpg123, inside it, notes what it stumbles over on stderr; libsndfile has no switch for that.)
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from vocable.audio.faults import AudioFault
+
 _BIT_RATES = {  # kbit/s of layer III, by MPEG 1 or not
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _SAMPLE_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-_SLACK = 0.02  # of the size: tags and padding
-_SLACK_BYTES = 1 << 16
+_MARK = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef]")  # of a layer III frame; its other bits are looked at later
+_RUN = 3  # frames in a row: one alone may be chance, in a picture or another tag
 _PIECE = 1 << 18
 
 
@@ -29,6 +33,7 @@ def decode_mp3(content: bytes) -> tuple[NDArray[np.float32], int]:
     """Return samples of shape (samples, channels) and their rate.
 
     Raises:
+        AudioFault: streams of different rates or channels in one file, of which only the first would be decoded.
         soundfile.SoundFileError: it is no MP3.
     """
     start = _after_id3(content)
@@ -36,19 +41,56 @@ def decode_mp3(content: bytes) -> tuple[NDArray[np.float32], int]:
     info = content[start : start + length].find(b"Xing") if length else -1
     if length and info < 0:
         info = content[start : start + length].find(b"Info")
-    if info >= 0 and _says_all(content, start, start + info):
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            return file.read(dtype="float32", always_2d=True), file.samplerate
-    return _streamed(content[start + length :] if info >= 0 else content[start:])
+    if info < 0:
+        return _streamed(content[start:])
+    end = _end_of_counted(content, start, length, start + info)
+    second = None if end is None else _run_after(content, end)
+    if second is not None and _sound_of(content, second) != _sound_of(content, start):
+        raise AudioFault("unreadable", "it holds streams of different sample rates or channels: cut it into a file for each")
+    if end is None or second is not None:
+        return _streamed(content[start + length :])
+    with soundfile.SoundFile(io.BytesIO(content[:end])) as file:  # what follows would be noted on stderr
+        return file.read(dtype="float32", always_2d=True), file.samplerate
 
 
-def _says_all(content: bytes, start: int, info: int) -> bool:
-    """Tell whether the frame that holds the length counts frames, and bytes as many as there are."""
+def _end_of_counted(content: bytes, start: int, length: int, info: int) -> int | None:
+    """Return where the frames end that the first frame counts, or up to its own length later; None if it counts none.
+
+    Encoders differ in whether the bytes include the first frame: its own length more leaves none of the counted behind.
+    """
     flags = int.from_bytes(content[info + 4 : info + 8], "big")
-    if flags & 3 != 3:
-        return bool(flags & 1)
-    counted = int.from_bytes(content[info + 12 : info + 16], "big")
-    return len(content) - start - counted <= max(_SLACK_BYTES, _SLACK * counted)
+    if not flags & 1:
+        return None
+    at = start + length
+    if flags & 2:
+        return at + int.from_bytes(content[info + 12 : info + 16], "big")
+    for _ in range(int.from_bytes(content[info + 8 : info + 12], "big")):
+        step = _frame_length(content, at)
+        if not step:
+            break
+        at += step
+    return at
+
+
+def _run_after(content: bytes, at: int) -> int | None:
+    """Return where the next run of frames begins, at `at` or after tags and padding; None if there is none."""
+    return next((mark.start() for mark in _MARK.finditer(content, at) if _is_run(content, mark.start())), None)
+
+
+def _is_run(content: bytes, at: int) -> bool:
+    sounds = set()
+    for _ in range(_RUN):
+        length = _frame_length(content, at)
+        if not length:
+            return False
+        sounds.add(_sound_of(content, at))
+        at += length
+    return len(sounds) == 1
+
+
+def _sound_of(content: bytes, at: int) -> tuple[int, int, bool]:
+    """Return what all frames of a stream share: the version, the sample rate's code, and whether it is mono."""
+    return content[at + 1] >> 3 & 3, content[at + 2] >> 2 & 3, content[at + 3] >> 6 == 3
 
 
 def _streamed(content: bytes) -> tuple[NDArray[np.float32], int]:
@@ -84,9 +126,7 @@ def _after_id3(content: bytes) -> int:
         for byte in content[6:10]:
             size = size << 7 | byte & 0x7F
         at = 10 + size
-    while at < len(content) - 4 and not _frame_length(content, at):
-        at += 1
-    return at if at < len(content) - 4 else 0
+    return next((mark.start() for mark in _MARK.finditer(content, at) if _frame_length(content, mark.start())), 0)
 
 
 def _frame_length(content: bytes, at: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vocable.audio.manifest import Manifest
-from vocable.errors import InputError
+from vocable.errors import InputError, sentence_of
 
 
 def with_speakers(manifest: Manifest, source: str) -> Manifest:
@@ -23,11 +24,11 @@ def with_speakers(manifest: Manifest, source: str) -> Manifest:
             of lines `utterance speaker`, as Kaldi's utt2spk.
 
     Raises:
-        InputError: a path doesn't match, or an utterance is not in the table.
+        InputError: a path doesn't match, or an utterance is not in the table, or there is no such table or pattern.
     """
     if "{speaker}" in source:
         speakers = _from_pattern(manifest.paths, source)
-    elif Path(source).is_file():
+    elif os.path.isfile(source):  # which, unlike Path's, is false for names that the system refuses
         speakers = _from_table(manifest.ids, Path(source))
     else:
         raise InputError(f"{source!r} is neither a file nor a pattern with {{speaker}} in it, such as '{{speaker}}/*/*'")
@@ -49,8 +50,7 @@ def split(manifest: Manifest, valid_percent: float, seed: int, by_speaker: bool 
     Raises:
         InputError: the fraction isn't one, or speakers are asked for and unknown.
     """
-    if not 0 <= valid_percent < 1:
-        raise InputError(f"--valid-percent {valid_percent:g}: it is a fraction below 1, such as 0.01 for one in a hundred")
+    check_fraction(valid_percent)
     if valid_percent == 0 or len(manifest) == 0:
         return manifest, manifest.select([])
     groups = _speaker_groups(manifest) if by_speaker else {name: [row] for row, name in enumerate(manifest.ids)}
@@ -72,6 +72,16 @@ def split(manifest: Manifest, valid_percent: float, seed: int, by_speaker: bool 
     held_out = np.zeros(len(manifest), dtype=bool)
     held_out[valid] = True
     return manifest.select(np.flatnonzero(~held_out)), manifest.select(np.flatnonzero(held_out))
+
+
+def check_fraction(valid_percent: float) -> None:
+    """Refuse what is no part of a corpus.
+
+    Raises:
+        InputError: it isn't from 0 to below 1.
+    """
+    if not 0 <= valid_percent < 1:
+        raise InputError(f"--valid-percent {valid_percent:g}: it is a fraction below 1, such as 0.01 for one in a hundred")
 
 
 def hash_fraction(seed: int, name: str) -> float:
@@ -103,12 +113,14 @@ def _from_table(ids: Iterable[str], table: Path) -> list[str]:
         text = table.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{table} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(sentence_of(error)) from error
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            fields = line.split("\t") if "\t" in line else line.split()
-            if len(fields) != 2:
+            fields = [item.strip() for item in (line.split("\t") if "\t" in line else line.split())]
+            if len(fields) != 2 or not all(fields):
                 raise InputError(f"{table} line {number} should be an utterance and its speaker, but reads {line!r}")
-            name, who = (item.strip() for item in fields)
+            name, who = fields
             if speakers.setdefault(name, who) != who:
                 raise InputError(f"{table} line {number} gives {name!r} another speaker than an earlier line: leave one of them")
     found = []

@@ -21,7 +21,7 @@ def units(
     alignments: Path | None = None,
     tier: str | None = None,
     rate: float | None = None,
-    window: float = 0.025,
+    window: float | None = None,
     alignment_rate: float | None = None,
     silence: Names = (),
     json_: bool = False,
@@ -43,11 +43,11 @@ def units(
     rate
         Units per second, where the labels don't say.
     window
-        Seconds of an analysis window, where the labels don't say; and of per-frame labels.
+        Seconds of an analysis window, where the labels don't say, and of per-frame labels; 0.025 by default.
     alignment_rate
         Labels a second of a file of per-frame labels; by default as many as units.
     silence
-        More labels that stand for silence.
+        More labels that stand for silence, apart by commas.
     json_
         Print JSON.
     """

@@ -15,7 +15,6 @@ from vocable.errors import InputError
 from vocable.execution.engine import Engine
 from vocable.recipes import fairseq
 from vocable.recipes.fitting import FitSettings
-from vocable.units.dictionary import write_dictionary
 
 
 def wav2vec_manifest(
@@ -222,12 +221,8 @@ def dictionary(n_clusters: int, lab_dir: Path, /) -> None:
     lab_dir
         Folder of the labels.
     """
-    if n_clusters < 1:
-        raise InputError(
-            f"a dictionary of {n_clusters} units is empty, and every label would be unknown: give the number of clusters"
-        )
-    write_dictionary(lab_dir / "dict.km.txt", n_clusters)
-    print(f"{lab_dir / 'dict.km.txt'}: {n_clusters:,} units")
+    path = fairseq.write_dictionary_of(n_clusters, lab_dir)
+    print(f"{path}: {n_clusters:,} units")
 
 
 def preprocess(
@@ -260,6 +255,8 @@ def preprocess(
         Without effect: there is nothing to spread.
     """
     more = [] if testpref is None else [Path(item) for item in testpref.split(",")]
+    if workers > 1:
+        print(f"--workers {workers}: without effect, there is nothing to spread")
     path, clusters = fairseq.labels_dictionary([trainpref, *([validpref] if validpref else []), *more], destdir)
     print(f"{path}: {clusters:,} units in order")
     print("fairseq's preprocess.py sorts them by frequency and pads them with madeupword entries to a multiple of 8, so that a")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vocable.cli.tables import print_table
 from vocable.errors import InputError, MismatchError, VocableError
-from vocable.recipes.checking import check_file
+from vocable.recipes.checking import check_file, check_folder
 from vocable.report.description import Description, describe
 from vocable.units.label_files import SUFFIXES
 
@@ -57,12 +57,15 @@ def inspect(
         except VocableError as error:
             notes[item.name] = [str(error)]
             wrong.append(error)
+    if path.is_dir():
+        wrong += check_folder(path)
+        wrong += [InputError(part.broken) for _, part in description.parts if part.broken]
     if json_:
         print(json.dumps({**asdict(description), "checks": notes}, indent=2, default=str))
     else:
         print("\n".join(line for lines in notes.values() for line in lines if line not in map(str, wrong)))
     if wrong:
-        raise MismatchError("; ".join(map(str, wrong)))
+        raise MismatchError("; ".join(dict.fromkeys(map(str, wrong))))
 
 
 def _print(name: str, description: Description) -> None:

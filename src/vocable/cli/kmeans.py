@@ -12,7 +12,7 @@ from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.dumped import stores_in
 from vocable.recipes.fitting import FitSettings
 from vocable.recipes.frames import FrameChoice
-from vocable.recipes.plan import plan_fit
+from vocable.recipes.plan import plan_fit, plan_stored_fit
 
 
 def kmeans(
@@ -59,10 +59,8 @@ def kmeans(
     elif name is not None:
         raise InputError(f"--name {name}: {source} holds no dumped frames; leave it out")
     if dry_run:
-        if stores:
-            print(f"{out} would be fitted to {sum(len(store.array) for store in stores):,} frames of {stores[0].dim} values")
-        else:
-            print_table(f"{out} would be fitted to {source}", plan_fit(source, audio, frames, fitting, work).rows())
+        plan = plan_stored_fit(stores, fitting, work) if stores else plan_fit(source, audio, frames, fitting, work)
+        print_table(f"{out} would be fitted to {source}", plan.rows())
         return
     made = fit_source(source, out, name, fitting, audio, frames, work, strict, overwrite)
     fit = made.codebook.fit

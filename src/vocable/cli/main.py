@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -59,11 +60,26 @@ app.command(fairseq)
 
 def main() -> None:
     """Run the command line, and end with a sentence instead of a traceback where the user can mend it."""
+    _open_streams()
     for name in _THREADS:
         os.environ.setdefault(name, "1")
     warnings.simplefilter("once", UserWarning)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """Have all three standard streams, also where a scheduler closed them, and let them print any name a file may have."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115 (open to the end)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(arguments: list[str]) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vocable.audio.manifest_files import keeps_ids
 from vocable.cli.options import Audio, Part, Running
-from vocable.cli.tables import report_others, report_skipped
+from vocable.cli.tables import print_table, report_others, report_skipped
 from vocable.errors import InputError
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.manifests import Splitting, list_audio
+from vocable.recipes.plan import plan_manifest
 
 
 def manifest(
@@ -21,6 +23,7 @@ def manifest(
     seed: int = 0,
     strict: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
     source: Audio = CorpusSettings(),
     running: Running = Running(),
     part: Part = Part(),
@@ -43,18 +46,21 @@ def manifest(
         Make any unusable file an error.
     overwrite
         Replace manifests of something else.
+    dry_run
+        Say what would be listed and what it needs, and write nothing.
     """
     if not valid_percent and (by_speaker or seed):
         raise InputError("--by-speaker and --seed say how to split, and go with --valid-percent")
-    made = list_audio(
-        audio,
-        out,
-        source,
-        Splitting(valid_percent=valid_percent, by_speaker=by_speaker, seed=seed),
+    work, splitting = (
         running.work(part.nshard, part.rank),
-        strict,
-        overwrite,
+        Splitting(valid_percent=valid_percent, by_speaker=by_speaker, seed=seed),
     )
+    if work.kind != "cpu":
+        print(f"Headers are read by the processor: {', '.join(work.devices)} has nothing to do.")
+    if dry_run:
+        print_table(f"{audio} would be listed in {out}", plan_manifest(audio, source, splitting, work).rows())
+        return
+    made = list_audio(audio, out, source, splitting, work, strict, overwrite)
     if made.missing:
         report_others(made.missing, "the manifest")
         return
@@ -63,4 +69,6 @@ def manifest(
         print(f"{path}: {len(rows):,} utterances, {rows.seconds / 3600:.2f} h{done}")
         if rows.speakers and path.suffix in (".tsv", ".scp"):
             print(f"{path.name} has no room for speakers: give --speakers again where they matter, or write .csv or .jsonl")
+        if path.suffix == ".tsv" and path.with_suffix(".csv") not in made.manifests and not keeps_ids(rows):
+            print(f"{path.name} has no room for ids other than the paths: write .csv or .jsonl to keep them")
     report_skipped(made.skipped, made.record)

@@ -30,7 +30,7 @@ class Running:
     device: str = "cpu"
     "cpu, cuda, cuda:1 or mps."
     devices: str | None = None
-    "Several devices, such as cuda:0,cuda:1; workers take them in turn."
+    "Several devices, such as cuda:0,cuda:1; workers take them in turn, and the passes of a fit run on the first."
     engine: Literal["local"] = "local"
     "local: on this machine."
 
@@ -38,8 +38,10 @@ class Running:
         """Return where the work runs, with devices that exist."""
         if self.devices is not None and self.device != "cpu":
             raise InputError(f"--device {self.device} and --devices {self.devices}: give one of them")
-        names = tuple(self.devices.split(",")) if self.devices else (self.device,)
-        devices = tuple(check_device(name.strip()) for name in names)
+        names = [self.device] if self.devices is None else [name.strip() for name in self.devices.split(",") if name.strip()]
+        if not names:
+            raise InputError(f"--devices {self.devices!r} names no device: give some, apart by commas, such as cuda:0,cuda:1")
+        devices = tuple(map(check_device, names))
         cores = available_cores() if devices == ("cpu",) else len(devices)
         workers = cores if self.workers is None else self.workers
         return Work(workers=workers, devices=devices, nshard=nshard, rank=rank, engine=self.engine)

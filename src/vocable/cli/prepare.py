@@ -50,7 +50,7 @@ def prepare(
     by_speaker
         Keep each speaker's utterances on one side of the split; needs --speakers.
     form
-        Forms of the labels: km (text), units (compact, with ids), rle (run-length text).
+        Forms of the labels, apart by commas: km (text), units (compact, with ids), rle (run-length text).
     strict
         Make any unusable file an error.
     overwrite

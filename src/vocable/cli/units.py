@@ -11,7 +11,7 @@ from vocable.errors import InputError
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.dumped import stores_in
 from vocable.recipes.frames import FrameChoice, assume_frames
-from vocable.recipes.plan import plan_units
+from vocable.recipes.plan import plan_stored_units, plan_units
 from vocable.recipes.units import label_source
 
 
@@ -45,7 +45,7 @@ def units(
     name
         What the files are called, and the dumped frames where there are several; by default as the frames, or units.
     form
-        Forms of the labels: km (text), units (compact, with ids), rle (run-length text).
+        Forms of the labels, apart by commas: km (text), units (compact, with ids), rle (run-length text).
     assume_features
         Take the frames that --features, --normalize and --context name for a codebook that doesn't say.
     strict
@@ -69,10 +69,8 @@ def units(
     elif book.spec is not None and audio.sample_rate != book.spec.sample_rate and changed(audio, "sample_rate"):
         raise InputError(f"--sample-rate {audio.sample_rate}: the codebook is for {book.spec.sample_rate} Hz; leave it out")
     if dry_run:
-        if stores:
-            print(f"{sum(len(store.array) for store in stores):,} frames would become labels in {out}")
-        else:
-            print_table(f"{source} would become labels in {out}", plan_units(source, audio, book, work).rows())
+        plan = plan_stored_units(stores, book, work) if stores else plan_units(source, audio, book, work)
+        print_table(f"{source} would become labels in {out}", plan.rows())
         return
     made = label_source(source, book, out, name, [f".{item}" for item in form], audio, work, strict, overwrite)
     if made.missing:

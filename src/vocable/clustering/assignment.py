@@ -48,7 +48,8 @@ class NearestCentroid:
         self._columns = np.ascontiguousarray(centred.astype(dtype).T)
         with np.errstate(over="ignore"):
             self._bias = (-0.5 * squares).astype(dtype)
-        self._longest = float(np.sqrt(squares.max()))
+        self._norms = np.sqrt(squares)
+        self._longest = float(self._norms.max())
         self._rows = int(np.clip(_SCORE_BYTES // (dtype.itemsize * len(centroids)), 64, 4096))
         unit = float(np.finfo(dtype).eps) / 2
         # Rounding x, c, the bias and the sum, and a dot product of dim terms in any order (Higham 2002, section 3.1).
@@ -63,7 +64,7 @@ class NearestCentroid:
         """Return the label of each frame of shape (frames, dim)."""
         frames = self._checked(frames)
         labels = np.empty(len(frames), dtype=np.int32)
-        with np.errstate(over="ignore", invalid="ignore"):  # overflowing scores are decided in float64
+        with np.errstate(over="ignore"):  # frames whose scores would overflow are decided in float64
             for first in range(0, len(frames), self._rows):
                 self._label(frames[first : first + self._rows], labels[first : first + self._rows])
         return labels
@@ -86,22 +87,39 @@ class NearestCentroid:
 
     def _label(self, frames: Array, labels: Labels) -> None:
         centred = frames - self._shift
+        lengths = np.sqrt(np.einsum("ij,ij->i", centred, centred)) * 1.01 + self._least_length
+        if self._may_overflow(lengths):
+            labels[:] = self._decide(frames, np.ones((len(frames), len(self.centroids)), dtype=np.bool_))
+            return
         scores = centred @ self._columns
         scores += self._bias
         best = scores.argmax(axis=1)
         labels[:] = best
-        lengths = np.sqrt(np.einsum("ij,ij->i", centred, centred)) * 1.01 + self._least_length
         threshold = scores[np.arange(len(frames)), best] - 2 * self._error_bound(lengths)
-        # Written so that infinities and NaN from overflow make every centroid a candidate.
-        possible = ~(scores < threshold[:, None].astype(scores.dtype))
+        possible = scores >= threshold[:, None].astype(scores.dtype)
         close = np.flatnonzero(np.count_nonzero(possible, axis=1) > 1)
         if len(close):
-            labels[close] = self._decide(frames[close], possible[close])
+            labels[close] = self._decide(frames[close], self._possible(scores[close], lengths[close]))
+
+    def _may_overflow(self, lengths: Any) -> bool:
+        """Tell whether a score of frames of these lengths may be too large for the type; NumPy or torch."""
+        longest = float(lengths.max())
+        return not (longest + self._longest) * self._longest < float(np.finfo(self.centroids.dtype).max) / 2
 
     def _error_bound(self, lengths: Any) -> Any:
         """Return how far a score may be from the exact one, for frames of these lengths; NumPy or torch."""
-        wide = 4 * len(self._shift) * float(np.finfo(np.float64).eps) * (lengths + self._longest) ** 2
-        return (self._product_error * lengths + self._bias_error * self._longest) * self._longest + wide + self._least_error
+        return self._bound(lengths, self._longest)
+
+    def _bound(self, lengths: Any, norms: Any) -> Any:
+        """Return how far the scores of frames of these lengths may be off with centroids of these norms, around the mean."""
+        wide = 4 * len(self._shift) * float(np.finfo(np.float64).eps) * (lengths + norms) ** 2
+        return (self._product_error * lengths + self._bias_error * norms) * norms + wide + self._least_error
+
+    def _possible(self, scores: Array, lengths: Array) -> NDArray[np.bool_]:
+        """Return which centroids could be nearest, by a bound for each: one that lies far out doesn't blur the others."""
+        bounds = self._bound(lengths[:, None].astype(np.float64), self._norms)
+        possible: NDArray[np.bool_] = scores + bounds >= (scores - bounds).max(axis=1, keepdims=True)
+        return possible
 
     def _decide(self, frames: Array, possible: NDArray[np.bool_]) -> Labels:
         """Return the label of each frame among the possible ones, by float64 distances."""

@@ -46,13 +46,15 @@ class TorchNearestCentroid(NearestCentroid):
 
     def _label_piece(self, frames: Array) -> Labels:
         centred = torch.from_numpy(np.ascontiguousarray(frames)).to(self._device) - self._device_shift
+        lengths = centred.norm(dim=1) * 1.01 + self._least_length
+        if self._may_overflow(lengths):
+            return super().__call__(frames)
         scores = torch.addmm(self._device_bias, centred, self._device_columns)
         top = scores.topk(min(2, scores.shape[1]), dim=1)
         labels = top.indices[:, 0].to(torch.int32).cpu().numpy()
         if scores.shape[1] == 1:
             return labels
-        lengths = centred.norm(dim=1) * 1.01 + self._least_length
-        sure = top.values[:, 0] - top.values[:, 1] > 2 * self._error_bound(lengths)  # false for NaN
+        sure = top.values[:, 0] - top.values[:, 1] > 2 * self._error_bound(lengths)
         close = np.flatnonzero(~sure.cpu().numpy())
         if len(close):
             labels[close] = super().__call__(frames[close])

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vocable.artefacts.feature_spec import FeatureSpec
-from vocable.artefacts.headers import Header, digest_of, digest_of_array
-from vocable.artefacts.tensors import is_safetensors, read_tensors, write_tensors
+from vocable.artefacts.headers import NUMBER, OBJECT, TEXT, Header, Kind, digest_of, digest_of_array, naming, read_field, whole
+from vocable.artefacts.tensors import is_safetensors, read_tensors, read_vector, require_array, write_tensors
 from vocable.audio.decoding import Waveform
 from vocable.checkpoints.centroid_matrix import checked_centroids
 from vocable.checkpoints.centroids import read_centroids
@@ -21,7 +21,7 @@ from vocable.clustering.assignment import Labels, NearestCentroid
 from vocable.clustering.sources import as_frames, check_finite
 from vocable.errors import InputError, MismatchError
 from vocable.features.kaldi import Frames
-from vocable.features.normalization import Normalization
+from vocable.features.normalization import Normalization, Scope
 from vocable.features.pipeline import FramePipeline
 
 FORMAT = "vocable.codebook/1"
@@ -35,10 +35,10 @@ class Codebook:
         centroids: shape (clusters, dim); kept as float32.
         spec: what frames it is for; None for centroids imported without one.
         normalization: what the frames' spec says of normalisation, with the corpus's statistics if it is by corpus.
-        fit: how it was made, for `inspect`.
+        fit: how it was made, for `inspect`; its keys are free, but those that `inspect` reads hold what it expects.
 
     Raises:
-        InputError: the centroids are no finite matrix, or don't go with the spec.
+        InputError: the centroids are no finite matrix, they or the normalisation don't go with the spec, or `fit` is wrong.
     """
 
     centroids: Frames
@@ -48,8 +48,9 @@ class Codebook:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "centroids", _matrix(self.centroids))
-        if self.spec is not None and self.spec.dim != self.centroids.shape[1]:
-            raise InputError(f"centroids of {self.centroids.shape[1]} values don't go with frames of {self.spec.dim}")
+        if self.spec is not None:
+            _check_belonging(self.centroids, self.spec, self.normalization)
+        _check_fit(self.fit)
 
     def __len__(self) -> int:
         return len(self.centroids)
@@ -67,7 +68,7 @@ class Codebook:
             spec: what they are; checked against the codebook's. It may be left out for frames as an extractor makes them.
 
         Raises:
-            InputError: they aren't finite, or of another dimension.
+            InputError: they aren't finite as float32, or of another dimension.
             MismatchError: they are of another kind than the codebook's, or may be: it takes normalised or stacked ones.
         """
         if spec is not None and self.spec is not None:
@@ -77,9 +78,7 @@ class Codebook:
                 f"the codebook is for finished frames (normalisation: {self.normalization.scope}; neighbours on each side: "
                 f"{self.spec.context}): say what these are with spec=, or use label() on waveforms"
             )
-        frames = as_frames(frames)
-        check_finite(frames)
-        return self._nearest(frames)
+        return self._nearest(_single(frames))
 
     def label(self, waveforms: Sequence[Waveform]) -> list[Labels]:
         """Return the units of utterances.
@@ -136,7 +135,7 @@ def read_codebook(path: str | Path) -> Codebook:
     """Read a codebook of ours, a scikit-learn model (pickle or joblib), or centroids in a `.npy`; the content says which.
 
     Raises:
-        InputError: the file is none of them.
+        InputError: the file is none of them, or a part of it is missing or wrong.
         UnsafeFileError: it asks for code to be run.
     """
     path = Path(path)
@@ -148,12 +147,78 @@ def read_codebook(path: str | Path) -> Codebook:
 
 def _read_own(path: Path) -> Codebook:
     tensors, header = read_tensors(path, FORMAT)
-    if missing := {"centroids"} - set(tensors) or {"features", "normalization", "fit"} - set(header):
-        raise InputError(f"{path} lacks its {min(missing)}: it is no whole codebook; fit or convert it again")
-    spec = None if header["features"] is None else FeatureSpec.from_json(header["features"])
-    corpus = (tensors["mean"], tensors["std"]) if "mean" in tensors else None
-    centroids = checked_centroids(path, tensors["centroids"])
-    return Codebook(centroids, spec, Normalization(header["normalization"], corpus), header["fit"])
+    features = read_field(path, header, "features", OBJECT.or_null())
+    scope = cast("Scope", read_field(path, header, "normalization", TEXT))
+    fit = read_field(path, header, "fit", OBJECT)
+    centroids = checked_centroids(path, require_array(path, tensors, "centroids"))
+    corpus = _corpus_statistics(path, tensors)
+    with naming(path):
+        spec = None if features is None else FeatureSpec.from_json(features)
+        return Codebook(centroids, spec, Normalization(scope, corpus), fit)
+
+
+def _corpus_statistics(path: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Frames, Frames] | None:
+    """Return a corpus's mean and standard deviation, each of shape (dim,), or None if there are none."""
+    if not {"mean", "std"} & set(tensors):
+        return None
+    mean, std = (read_vector(path, tensors, name, ("float32", "float64")) for name in ("mean", "std"))
+    if len(mean) != len(std) or not np.isfinite([mean, std]).all() or not (std > 0).all():
+        raise InputError(
+            f"{path} holds a mean and std of frames that can't be: numbers, and std above 0, are needed; fit it again"
+        )
+    return mean, std
+
+
+def _check_belonging(centroids: Frames, spec: FeatureSpec, normalization: Normalization) -> None:
+    """Refuse centroids or a normalisation of other frames than a spec's."""
+    if spec.dim != centroids.shape[1]:
+        raise InputError(
+            f"centroids of {centroids.shape[1]} values don't go with frames of {spec.dim}: give the spec that they were fitted on"
+        )
+    if spec.frame_normalization != normalization.name:
+        raise InputError(
+            f"the codebook's frames are normalised by {spec.frame_normalization}, but {normalization.name} is given: "
+            "give the normalisation that their spec names"
+        )
+    if normalization.corpus is not None and any(part.shape != (spec.base.dim,) for part in normalization.corpus):
+        raise InputError(
+            f"the corpus's mean and std should have the {spec.base.dim} values of frames not yet stacked: fit the codebook again"
+        )
+
+
+# What `inspect` reads.
+_FIT: dict[str, Kind[Any]] = {
+    "imported": TEXT,
+    "frames": whole(1),
+    "utterances": whole(0),
+    "lost": whole(0),
+    "passes": whole(0),
+    "inertia": NUMBER,
+    "seeding": TEXT,
+    "settings": OBJECT,
+}
+_SETTINGS: dict[str, Kind[Any]] = {"algorithm": TEXT, "seed": whole(0)}
+
+
+def _check_fit(fit: Header) -> None:
+    for name, kind in _FIT.items():
+        if name in fit:
+            read_field("the codebook's fit", fit, name, kind)
+    settings = fit.get("settings", {})
+    for name, kind in _SETTINGS.items():
+        if name in settings:
+            read_field("the settings of the codebook's fit", settings, name, kind)
+
+
+def _single(frames: Frames) -> Frames:
+    """Return finite frames as float32, in which they are labelled."""
+    given = as_frames(frames)
+    check_finite(given)
+    with np.errstate(over="ignore"):
+        single = given.astype(np.float32, copy=False)
+    if single is not given and not np.isfinite(single).all():  # 1e39 is finite as float64 only
+        raise InputError("frames hold values that are infinite as float32: leave such frames out")
+    return single
 
 
 def _matrix(centroids: ArrayLike) -> Frames:

@@ -43,11 +43,11 @@ class FitState:
             return None
         try:
             tensors, header = read_tensors(self._path, _FORMAT)
-        except InputError:
+            if header.get("key") != self._key:
+                return None
+            return Progress(header["level"], tensors["centroids"], header["history"])
+        except (InputError, KeyError):
             return None  # it only saves time
-        if header["key"] != self._key:
-            return None
-        return Progress(header["level"], tensors["centroids"], header["history"])
 
     def write(self, progress: Progress) -> None:
         """Keep the progress, unless it was kept a moment ago."""

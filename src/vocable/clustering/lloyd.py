@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from vocable.artefacts.headers import digest_of, digest_of_array
 from vocable.clustering.assignment import Array, Labeller, Labels, NearestCentroid
 from vocable.clustering.cluster_sums import PIECE_ROWS, ClusterSums, Grid
+from vocable.clustering.farthest import Farthest
 from vocable.clustering.fit_state import FitState, Progress
 from vocable.clustering.seeding import Seeding, seed_centroids
 from vocable.clustering.sources import ArraySource, FrameSource, Surveyed, drawn, pieces, sampled
@@ -27,6 +29,7 @@ SEEDING_FRAMES = 60
 """Frames for each centroid in the sample that seeding sees; with fewer, inertia suffers at 768 dimensions."""
 
 _GROWTH = 4
+_REPAIRED = 128  # empty clusters that one pass fills from all its frames; more are rare, and filled from the sample
 _EARLY_TOLERANCE = 1e-3  # on samples: what comes later moves the centroids more than the passes this saves
 
 
@@ -170,13 +173,15 @@ class _Fitter:
             level: number of the sample, for the state that is kept; none is kept without it.
             begun: an earlier run's progress, which counts if it is of this level.
         """
-        memory = _Remembered(source.frames, weights) if isinstance(source, ArraySource) else None
+        memory = None
+        if isinstance(source, ArraySource):
+            memory = _Remembered(source.frames, weights, self._grid, self._settings.n_clusters)
         history = list(begun.history) if begun is not None and begun.level == level else []
         while True:
-            sums, inertia = self._pass(source, memory, centroids)
+            sums, inertia, farthest = self._pass(source, memory, centroids)
             total = float(sums.weights.sum())
             history.append(inertia / total)
-            updated = self._repaired(sums.means(centroids), sums)
+            updated = self._repaired(sums.means(centroids), sums, farthest)
             settled = len(history) > 1 and history[-2] - history[-1] <= tol * history[-2]
             if settled or len(history) > self._settings.max_iter or np.array_equal(updated, centroids):
                 labels = memory.labels if memory is not None else None
@@ -192,76 +197,91 @@ class _Fitter:
         if self._settings.report is not None:
             self._settings.report(f"sample {progress.level}, pass {len(progress.history)}, {progress.history[-1]:.6g} a frame")
 
-    def _pass(self, source: FrameSource, memory: _Remembered | None, centroids: Array) -> tuple[ClusterSums, float]:
-        """Return the sums of all frames under their nearest centroids, and the sum of their squared distances."""
-        nearest = self._settings.labeller(centroids)
+    def _pass(self, source: FrameSource, memory: _Remembered | None, centroids: Array) -> tuple[ClusterSums, float, Farthest]:
+        """Return the sums of all frames under their nearest centroids, the sum of their squared distances, and the farthest."""
+        settings, workers = self._settings, self._settings.workers
+        nearest, limit = settings.labeller(centroids), min(settings.n_clusters, _REPAIRED)
         if memory is not None:
-            return memory.updated_sums(nearest, self._grid, self._settings.n_clusters, self._threads, self._settings.workers)
-        total, inertia = ClusterSums(self._grid, self._settings.n_clusters), 0.0
-
-        def add(frames: Array) -> tuple[ClusterSums, float]:
-            labels = nearest(frames)
-            part = ClusterSums(self._grid, self._settings.n_clusters)
-            part.add(frames, labels)
-            return part, float(nearest.squared_distances(frames, labels).sum())
-
-        for part, distances in _ahead(self._threads, add, pieces(source.blocks(), PIECE_ROWS), 2 * self._settings.workers):
+            total, parts = memory.sums, memory.relabelled(nearest, limit, self._threads, workers)
+        else:
+            add = partial(_summed, nearest=nearest, grid=self._grid, n_clusters=settings.n_clusters, limit=limit)
+            total = ClusterSums(self._grid, settings.n_clusters)
+            parts = _ahead(self._threads, add, pieces(source.blocks(), PIECE_ROWS), 2 * workers)
+        inertia, farthest = 0.0, Farthest.none(centroids.shape[1], centroids.dtype, limit)
+        for part, distances, far in parts:
             total.merge(part)
             inertia += distances
-        return total, inertia
+            farthest = farthest.merged(far)
+        return total, inertia, farthest
 
-    def _repaired(self, centroids: Array, sums: ClusterSums) -> Array:
-        """Move the centroids of empty clusters to the frames of the sample that lie farthest from their own."""
+    def _repaired(self, centroids: Array, sums: ClusterSums, farthest: Farthest) -> Array:
+        """Move the centroids of empty clusters to the frames that lay farthest from their own, as scikit-learn does.
+
+        Where the pass kept fewer than there are empty clusters, frames of the sample serve for the others.
+        """
         empty = np.flatnonzero(sums.weights <= 0)
         if not len(empty):
             return centroids
-        filled = np.flatnonzero(sums.weights > 0)
-        nearest = NearestCentroid(centroids[filled])
-        distances = nearest.squared_distances(self._sample, nearest(self._sample))
-        farthest = np.argsort(-distances, kind="stable")[: len(empty)]
+        frames = farthest.distinct()
+        if len(frames) < len(empty):
+            nearest = NearestCentroid(centroids[sums.weights > 0])
+            distances = nearest.squared_distances(self._sample, nearest(self._sample))
+            more = self._sample[np.argsort(-distances, kind="stable")[: len(empty) - len(frames)]]
+            frames = np.concatenate([frames, more])
         centroids = centroids.copy()
-        centroids[empty[: len(farthest)]] = self._sample[farthest]
+        count = min(len(empty), len(frames))
+        centroids[empty[:count]] = frames[:count]
         return centroids
+
+
+_Part = tuple[ClusterSums, float, Farthest]
+
+
+def _summed(frames: Array, nearest: NearestCentroid, grid: Grid, n_clusters: int, limit: int) -> _Part:
+    """Return the sums of some frames under their nearest centroids, the sum of their squared distances, and the farthest."""
+    labels = nearest(frames)
+    part = ClusterSums(grid, n_clusters)
+    part.add(frames, labels)
+    distances = nearest.squared_distances(frames, labels)
+    return part, float(distances.sum()), Farthest.of(frames, distances, limit)
 
 
 class _Remembered:
     """Frames in memory with their labels, so that a pass need only add up those whose label changed."""
 
-    def __init__(self, frames: Array, weights: NDArray[np.float64] | None) -> None:
+    def __init__(self, frames: Array, weights: NDArray[np.float64] | None, grid: Grid, n_clusters: int) -> None:
         self.frames, self.weights = frames, weights
         self.labels: Labels | None = None
-        self._sums: ClusterSums | None = None
+        self.sums = ClusterSums(grid, n_clusters)
+        self._grid, self._n_clusters = grid, n_clusters
 
-    def updated_sums(
-        self, nearest: NearestCentroid, grid: Grid, n_clusters: int, threads: ThreadPoolExecutor, workers: int
-    ) -> tuple[ClusterSums, float]:
-        """Label all frames anew and return the sums under their labels, and the sum of their squared distances."""
+    def relabelled(self, nearest: NearestCentroid, limit: int, threads: ThreadPoolExecutor, workers: int) -> Iterator[_Part]:
+        """Label all frames anew, and yield for each piece what changes in the sums, with its distances and farthest frames.
+
+        `labels` are the new ones when all pieces were had.
+        """
         before = self.labels
         labels = np.empty(len(self.frames), dtype=np.int32)
 
-        def relabel(piece: slice) -> tuple[ClusterSums, float]:
+        def relabel(piece: slice) -> _Part:
             frames, weights = self.frames[piece], None if self.weights is None else self.weights[piece]
             labels[piece] = new = nearest(frames)
             distances = nearest.squared_distances(frames, new)
             inertia = float(distances.sum() if weights is None else distances @ weights)
-            part = ClusterSums(grid, n_clusters)
+            part, far = ClusterSums(self._grid, self._n_clusters), Farthest.of(frames, distances, limit)
             if before is None:
                 part.add(frames, new, weights)
-                return part, inertia
+                return part, inertia, far
             old = before[piece]
             moved = np.flatnonzero(new != old)
             weights = None if weights is None else weights[moved]
             part.add(frames[moved], old[moved], weights, sign=-1)
             part.add(frames[moved], new[moved], weights)
-            return part, inertia
+            return part, inertia, far
 
-        sums, inertia = ClusterSums(grid, n_clusters) if self._sums is None else self._sums, 0.0
         cuts = [slice(at, at + PIECE_ROWS) for at in range(0, len(self.frames), PIECE_ROWS)]
-        for part, distances in _ahead(threads, relabel, iter(cuts), 2 * workers):
-            sums.merge(part)
-            inertia += distances
-        self.labels, self._sums = labels, sums
-        return sums, inertia
+        yield from _ahead(threads, relabel, iter(cuts), 2 * workers)
+        self.labels = labels
 
 
 @dataclass(frozen=True)

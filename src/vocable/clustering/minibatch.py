@@ -53,11 +53,13 @@ def fit_minibatch(
     count = len(source)
     batch_size = min(settings.batch_size, count)
     centroids = given.copy() if given is not None else _best_start(source, weights, settings, generator)
+    chances = None if weights is None else weights / weights.sum()
     batches = MiniBatches(np.zeros(len(centroids)), settings.reassignment_ratio, generator)
     stop = _Stopping(settings, count, batch_size, _variance(source) if settings.tol > 0 else 0.0)
     for step in range(max(1, settings.max_iter * count // batch_size)):
-        rows = generator.integers(0, count, batch_size)
-        each = _weights_of(rows, weights)
+        # Weights decide how often frames are drawn, and count no second time; as in scikit-learn since 1.9.
+        rows = generator.integers(0, count, batch_size) if chances is None else generator.choice(count, batch_size, p=chances)
+        each = np.ones(batch_size)
         before = centroids.copy()
         inertia = batches.update(source.take(rows), each, centroids)
         if stop.now(step, inertia / each.sum(), float(((centroids - before).astype(np.float64) ** 2).sum())):

@@ -67,7 +67,8 @@ def phone_scores(
         silences: labels, in lower case, that are no phones.
 
     Raises:
-        InputError: no utterance has an alignment, two utterances have the same, or several could be meant.
+        InputError: no utterance has an alignment, no frame lies in an interval, two utterances have the same alignment, or
+            several could be meant.
         MismatchError: per-frame labels are of another rate than `alignments` says, or intervals end long after the audio.
     """
     owner: dict[str, str] = {}
@@ -97,6 +98,11 @@ def phone_scores(
     if not owner:
         raise InputError(
             f"none of the {len(units)} utterances has an alignment in {alignments.path}: their names must be the utterances' ids"
+        )
+    if not counts.frames:
+        raise InputError(
+            f"{alignments.path} has no interval that a frame of the {len(owner)} utterances lies in: "
+            "give alignments of this audio, with times in seconds"
         )
     spoken = counts.without(name for name in counts.labels if name.lower() in silences)
     return PhoneScores(

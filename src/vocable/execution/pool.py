@@ -73,11 +73,17 @@ class WorkerPool:
         none that still has something to say about this one.
         """
         run = _Run(job)
-        threads = [threading.Thread(target=self._feed, args=(at, run), daemon=True) for at in range(len(self._processes))]
-        for thread in threads:
-            thread.start()
+        threads: list[threading.Thread] = []
+
+        def staffed(items: Iterable[Any]) -> Iterator[Any]:
+            for item in items:
+                if len(threads) < len(self._processes):  # no more workers than shards
+                    threads.append(threading.Thread(target=self._feed, args=(len(threads), run), daemon=True))
+                    threads[-1].start()
+                yield item
+
         try:
-            yield from _in_order(shards, run, _AHEAD * len(threads))
+            yield from _in_order(staffed(shards), run, _AHEAD * len(self._processes))
             run.over = True
         finally:
             if not run.over:

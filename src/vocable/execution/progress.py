@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ class _Bar(Progress):
 @contextmanager
 def progress(title: str, total: float, unit: str = "audio", stream: IO[str] | None = None) -> Iterator[Progress]:
     """Show the progress of work on `total` seconds of audio, or things of another unit, while the block runs."""
-    stream = stream or sys.stderr
+    stream = stream or sys.stderr or io.StringIO()  # a process may have no standard error
     if not stream.isatty():
         yield Progress(title, total, unit, stream)
         return

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -20,6 +21,7 @@ def main() -> None:
     """Serve the process that started us, through the standard streams."""
     # Ctrl-C reaches the whole group; the parent decides, and we end when our input does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore", UserWarning)  # who started us makes the same things, and has said so
     keep_freed_memory()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not mix with our answers
@@ -36,10 +38,10 @@ def main() -> None:
             else:
                 assert function is not None
                 result = function(message)
+            answer = pack(("done", result))
         except BaseException as error:
-            _answer_error(answers, error)
-        else:
-            _answer(answers, "done", result)
+            answer = _error_answer(error)
+        write_message(answers, answer)
 
 
 def _read_all(stream: IO[bytes], messages: queue.SimpleQueue[bytes]) -> None:
@@ -49,17 +51,17 @@ def _read_all(stream: IO[bytes], messages: queue.SimpleQueue[bytes]) -> None:
     os._exit(0)
 
 
-def _answer(stream: IO[bytes], kind: str, value: Any) -> None:
-    write_message(stream, pack((kind, value)))
-
-
-def _answer_error(stream: IO[bytes], error: BaseException) -> None:
+def _error_answer(error: BaseException) -> bytes:
     if isinstance(error, VocableError):
-        _answer(stream, "mendable", error)
-    elif isinstance(error, (OSError, MemoryError)):
-        _answer(stream, "mendable", VocableError(sentence_of(error)))
-    else:
-        _answer(stream, "failed", "".join(traceback.format_exception(error)))
+        try:
+            content = pack(("mendable", error))
+            unpack(content)  # exceptions with a constructor of their own may not come back as they went
+        except Exception:
+            return pack(("mendable", VocableError(str(error))))
+        return content
+    if isinstance(error, (OSError, MemoryError)):
+        return pack(("mendable", VocableError(sentence_of(error))))
+    return pack(("failed", "".join(traceback.format_exception(error))))
 
 
 if __name__ == "__main__":

@@ -135,6 +135,8 @@ def extractor_of(spec: FeatureSpec, device: str = "cpu") -> FeatureExtractor:
             raise InputError(f"frames of kind {spec.kind!r} can't be made from audio by this version")
     except KeyError as error:
         raise InputError(f"a spec of {spec.kind} frames lacks the setting {error}: make the file again") from error
+    except (TypeError, OverflowError) as error:
+        raise InputError(f"a spec of {spec.kind} frames has impossible settings ({error}): make the file again") from error
     if made.spec.parameters != settings:
         raise InputError(f"a spec of {spec.kind} frames has settings this version doesn't know: {settings}")
     return made

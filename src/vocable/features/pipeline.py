@@ -102,7 +102,8 @@ class FramePipeline:
 
     def frames_of(self, waveforms: Sequence[Waveform]) -> list[Frames]:
         """Return the frames of waveforms at the base's sample rate, each of shape (frames, dim)."""
-        return [self._finished(frames) for frames in extractor_of(self.base, "cpu")(waveforms)]
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever labels them looks whether they are finite
+            return [self._finished(frames) for frames in extractor_of(self.base, "cpu")(waveforms)]
 
     def _finished(self, frames: Frames, speaker: str | None = None) -> Frames:
         return stack_context(self.normalization(frames, speaker), self.context)
@@ -119,9 +120,11 @@ class FramePipeline:
                 skipped.append((row, Skipped.of(utterance.path, fault)))
         kept: list[int] = []
         made: list[Frames] = []
-        for row, frames in zip(rows, extractor(waveforms), strict=True):
+        with np.errstate(over="ignore", invalid="ignore"):
+            speakers = (block.utterances[row].speaker for row in rows)
+            complete = [self._finished(*item) for item in zip(extractor(waveforms), speakers, strict=True)]
+        for row, finished in zip(rows, complete, strict=True):
             utterance = block.utterances[row]
-            finished = self._finished(frames, utterance.speaker)
             if np.isfinite(finished.sum(dtype=np.float64)):
                 kept.append(row)
                 made.append(finished)

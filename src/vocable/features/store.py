@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from vocable.artefacts.headers import digest_of, digest_of_array
+from vocable.artefacts.text import lines_of
 from vocable.artefacts.writing import space_checked, write_bytes, write_text
 from vocable.errors import InputError, MismatchError
 from vocable.features.kaldi import Frames
 
 # The header of fairseq's files (npy_append_array): format 2.0, padded so that rows can be added without moving the data.
 _HEADER_SIZE = 192
+# Nine digits are four months of frames; with more, the sum of a file's lines might not fit in 64 bits.
+_LENGTH = re.compile(r"\s*[0-9]{1,9}\s*")
 
 
 def npy_header(rows: int, dim: int) -> bytes:
@@ -80,14 +85,18 @@ def read_lengths(path: Path) -> NDArray[np.int64]:
     """Read a `.len` file.
 
     Raises:
-        InputError: it is missing, or a line is no number; the message names the line.
+        InputError: it is missing, or a line is no number of frames; the message names the line.
     """
     if not path.is_file():
         raise InputError(f"{path} doesn't exist: it belongs beside the .npy of the same name")
+    return _parsed_lengths(path, path.read_bytes())
+
+
+def _parsed_lengths(path: Path, content: bytes) -> NDArray[np.int64]:
     lengths = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if not line.strip().isdigit():
-            raise InputError(f"{path} line {number} should be a number of frames, but reads {line!r}")
+    for number, line in enumerate(lines_of(path, content), 1):
+        if not _LENGTH.fullmatch(line):
+            raise InputError(f"{path} line {number} should be a number of frames, but reads {line[:60]!r}: dump the frames again")
         lengths.append(int(line))
     return np.array(lengths, dtype=np.int64)
 
@@ -108,6 +117,7 @@ class FrameAppender:
         dim: values in a frame.
 
     Raises:
+        InputError: a file of the store is not what it should be.
         MismatchError: the store has frames of another dimension or another header, or fewer than its `.len` says.
     """
 
@@ -146,7 +156,7 @@ class FrameAppender:
         lengths = length_file(self._npy)
         text = lengths.read_bytes() if lengths.exists() else b""
         whole = text[: text.rfind(b"\n") + 1]
-        rows = sum(int(line) for line in whole.split())
+        rows = int(_parsed_lengths(lengths, whole).sum())
         with self._npy.open("rb") as file:
             header = file.read(_HEADER_SIZE)
         if array.shape[1] != self._dim:
@@ -191,9 +201,10 @@ def _mapped(npy: Path) -> Frames:
     if not npy.is_file():
         raise InputError(f"{npy} doesn't exist")
     try:
-        array: Frames = np.load(npy, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{npy} is not a whole .npy file ({error}): make it again") from error
+        array: Frames = npy_format.open_memmap(npy, mode="r")
+    except Exception as error:  # the header is Python text, which can be wrong in every way that Python knows
+        reason = str(error)[:200] or type(error).__name__
+        raise InputError(f"{npy} is not a whole .npy file ({reason}): make it again") from error
     if array.ndim != 2 or array.dtype != np.float32:
         raise InputError(
             f"{npy} should hold float32 frames of shape (frames, dim), but holds {array.dtype} of shape {array.shape}"

@@ -1,13 +1,18 @@
-"""A label file checked against what lies beside it, or what it is said to belong to."""
+"""Labels checked against what lies beside them, or what they are said to belong to; and what a folder lacks."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from vocable.artefacts.headers import read_header
 from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import read_manifest
+from vocable.clustering.codebook import read_codebook
+from vocable.errors import MismatchError, VocableError
 from vocable.features.store import read_lengths
-from vocable.units.label_files import open_units
+from vocable.recipes.beside import manifest_beside
+from vocable.recipes.dumped import frame_names, stores_in
+from vocable.units.label_files import SUFFIXES, open_units
 from vocable.units.preflight import check_labels
 from vocable.units.units import Survey, UnitsHeader
 
@@ -45,7 +50,7 @@ def check_surveyed(
     rate: float | None = None,
 ) -> list[str]:
     """Check labels that were gone through already, as `check_file` does."""
-    manifest = manifest or manifest_beside(labels)
+    manifest = manifest or manifest_beside(labels.with_suffix(""))
     common = labels.with_name("dict.km.txt")
     dictionary = dictionary or (common if common.exists() else None)
     notes = check_labels(
@@ -63,9 +68,42 @@ def check_surveyed(
     return [f"{labels.name} fits {', '.join(fits)}" if fits else f"{labels.name} is whole", *notes]
 
 
-def manifest_beside(labels: Path) -> Path | None:
-    """Return the manifest of the same name beside labels, if there is one."""
-    return next((path for path in (labels.with_suffix(".tsv"), labels.with_suffix(".csv")) if path.exists()), None)
+def check_folder(folder: Path) -> list[VocableError]:
+    """Return what is wrong between the files of a folder: shards that are missing, labels of another codebook, or gone."""
+    wrong: list[VocableError] = []
+    for name in frame_names(folder):
+        try:
+            stores_in(folder, name)
+        except VocableError as error:
+            wrong.append(error)
+    for check in (_check_codebook, _check_summary):
+        try:
+            check(folder)
+        except VocableError as error:
+            wrong.append(error)
+    return wrong
+
+
+def _check_codebook(folder: Path) -> None:
+    """Refuse labels that were made with another codebook than the one that `prepare` puts beside them."""
+    beside = folder / "codebook.safetensors"
+    if not beside.is_file():
+        return
+    digest = read_codebook(beside).digest
+    for labels in sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()):
+        if open_units(labels)[0].codebook not in (None, digest):
+            raise MismatchError(
+                f"{labels} was made with another codebook than {beside.name} beside it: label again with this one"
+            )
+
+
+def _check_summary(folder: Path) -> None:
+    """Refuse a preparation whose labels are gone."""
+    beside = folder / "summary.json"
+    splits = read_header(beside).get("splits") if beside.is_file() else None
+    for name in splits if isinstance(splits, dict) else ():
+        if not any((folder / f"{name}{suffix}").is_file() for suffix in SUFFIXES):
+            raise MismatchError(f"{beside} counts labels of {name}, which are not here: run the same command again")
 
 
 def read_rows_of(manifest: Path, header: UnitsHeader) -> Manifest:

@@ -11,7 +11,7 @@ from vocable.audio.faults import Skipped, read_skipped, require_none
 from vocable.clustering.codebook import Codebook, read_codebook
 from vocable.errors import InputError
 from vocable.execution.engine import Engine, Work
-from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_speakers, require_usable
 from vocable.recipes.dumped import stores_in
 from vocable.recipes.fitting import FitSettings, fit_on_audio, fit_on_store
 from vocable.recipes.frames import FrameChoice, pipeline_for
@@ -62,12 +62,14 @@ def fit_source(
         raise InputError(f"--out {out}: a codebook is a file whose name ends in .safetensors")
     _, stores = stores_in(source, name) if source.is_dir() else ("", [])
     require_source(source)
+    if frames.normalize == "speaker":
+        require_speakers(source, corpus, "normalising per speaker")
     folder = open_workplace(out.parent)
     with Engine(work) as engine:
         if stores:
             frames_digest = digest_of([store.content for store in stores])
             made_from = {**asdict(settings), "device": work.kind, "frames": frames_digest}
-            claim = Claim.of(folder, out.name, made_from, [out])
+            claim = Claim.of(folder, f"k-means-{out.name}", made_from, [out])
             if claim.is_settled():
                 return Fitted(read_codebook(out), was_done=True)
             claim.check(overwrite)
@@ -90,7 +92,7 @@ def _fit_to_audio(
     opened = open_corpus(source, corpus, engine, folder)
     require_usable(opened, source)
     made_from = {**asdict(corpus), **asdict(settings), **asdict(frames), "device": engine.work.kind, "audio": opened.state}
-    claim = Claim.of(folder, out.name, made_from, [out])
+    claim = Claim.of(folder, f"k-means-{out.name}", made_from, [out])
     claim.check(overwrite, source)
     if strict:
         refuse_skipped(opened.skipped, record)
@@ -111,6 +113,6 @@ def _fit_to_audio(
 def _kept(
     codebook: Codebook, out: Path, claim: Claim, overwrite: bool, skipped: Sequence[Skipped] = (), record: Path | None = None
 ) -> Fitted:
-    with claim.taken(overwrite, lasting=not codebook.fit.get("lost")):
-        codebook.write(out)
+    with claim.taken(overwrite, lasting=not codebook.fit.get("lost")) as staged:
+        codebook.write(staged / out.name)
     return Fitted(codebook, list(skipped), record)

@@ -12,7 +12,8 @@ from vocable.artefacts.writing import replacing
 from vocable.audio.manifest_files import is_manifest, read_manifest, write_manifest
 from vocable.clustering.codebook import read_codebook
 from vocable.errors import InputError
-from vocable.recipes.checking import manifest_beside, read_rows_of
+from vocable.recipes.beside import manifest_beside
+from vocable.recipes.checking import read_rows_of
 from vocable.recipes.corpus import CorpusSettings
 from vocable.units.label_files import SUFFIXES, open_units, read_units, text_writer, write_units
 from vocable.units.preflight import check_labels
@@ -41,7 +42,8 @@ def convert(
     if target.exists() and not overwrite:
         raise InputError(f"{target} is there already: give another name, or --overwrite")
     if not source.is_file():
-        raise InputError(f"{source} doesn't exist")
+        what = "is a folder" if source.is_dir() else "doesn't exist"
+        raise InputError(f"{source} {what}: give the file to convert")
     if target.suffix in SUFFIXES and source.suffix not in SUFFIXES:
         raise InputError(f"{source} is no label file, which end in {', '.join(SUFFIXES)}, and can't become {target.suffix}")
     of_labels = source.suffix in SUFFIXES
@@ -61,7 +63,7 @@ def _labels(source: Path, target: Path, manifest: Path | None) -> str:
     if target.suffix == ".units":
         units = read_units(source)
         if units.ids is None:
-            beside = manifest or manifest_beside(source)
+            beside = manifest or manifest_beside(source.with_suffix(""))
             if beside is None:
                 raise InputError(f"{source} doesn't hold utterance ids, which {target.suffix} keeps: give --manifest")
             rows = read_rows_of(beside, units.header)

@@ -32,7 +32,7 @@ class CorpusSettings:
     """Which audio is taken, and what is known of it."""
 
     ext: tuple[str, ...] = ()
-    """File name endings, such as flac or wav,mp3; by default all known ones."""
+    """File name endings, apart by commas, such as flac or wav,mp3; by default all known ones."""
     sample_rate: int = 16000
     """Hz at which lengths are counted and frames computed; audio at other rates is converted."""
     min_seconds: float = 0.025
@@ -49,6 +49,8 @@ class CorpusSettings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} {value}: give a number of seconds")
+        if self.speakers is not None:
+            with_speakers(Manifest.of([]), self.speakers)  # says now what is wrong with them
         if self.max_seconds is not None and self.max_seconds < self.min_seconds:
             raise InputError(
                 f"--max-seconds {self.max_seconds:g} lies below --min-seconds {self.min_seconds:g}: nothing would be left"
@@ -97,7 +99,7 @@ def open_corpus(source: Path, settings: CorpusSettings, engine: Engine, folder: 
     found, missing = _examined(root, rows, settings, engine, folder, share)
     utterances, unusable = without_duplicates(found)
     manifest = Manifest.of(utterances, root, settings.sample_rate)
-    if settings.speakers:
+    if settings.speakers is not None:
         manifest = with_speakers(manifest, settings.speakers)
     state = digest_of([state_of(root, rows), asdict(settings), manifest.speakers])
     return Corpus(manifest, [*skipped, *unusable], state, missing)
@@ -113,6 +115,16 @@ def require_source(source: Path) -> None:
         raise InputError(f"{source} doesn't exist: give a folder of audio, or a manifest")
 
 
+def require_speakers(source: Path, settings: CorpusSettings, what: str) -> None:
+    """Refuse, before it is scanned, a folder of audio whose speakers nobody names; a manifest may name them itself.
+
+    Raises:
+        InputError: `what` needs to know them.
+    """
+    if source.is_dir() and settings.speakers is None:
+        raise InputError(f"{what} needs speakers: give --speakers with a pattern such as '{{speaker}}/*/*', or a table")
+
+
 def require_usable(corpus: Corpus, source: Path) -> None:
     """Refuse a corpus of nothing.
 
@@ -121,10 +133,7 @@ def require_usable(corpus: Corpus, source: Path) -> None:
     """
     if len(corpus.manifest) or corpus.missing:
         return
-    if corpus.skipped:
-        counts = ", ".join(f"{count} {reason}" for reason, count in count_reasons(corpus.skipped).items())
-        first = min(corpus.skipped)
-        raise InputError(f"{source} has no usable audio: {counts}; the first is {first.path}: {first.detail}")
+    require_some(0, corpus.skipped, source)
     if not source.is_dir():
         raise InputError(f"{source} has no rows: give a manifest that lists audio, or a folder of it")
     there, _ = find_audio(source)
@@ -133,6 +142,18 @@ def require_usable(corpus: Corpus, source: Path) -> None:
         kinds = " and ".join(f"{count} {ending}" for ending, count in found)
         raise InputError(f"{source} has no file with such an --ext, but {kinds}: name that, or leave --ext out")
     raise InputError(f"{source} has no audio (no file of a known format): give a folder of speech, or a manifest")
+
+
+def require_some(usable: int, skipped: list[Skipped], source: Path | str) -> None:
+    """Refuse to go on when everything had to be left out.
+
+    Raises:
+        InputError: says why nothing could be used.
+    """
+    if skipped and not usable:
+        counts = ", ".join(f"{count} {reason}" for reason, count in count_reasons(skipped).items())
+        first = min(skipped)
+        raise InputError(f"{source} has no usable audio: {counts}; the first is {first.path}: {first.detail}")
 
 
 @dataclass(frozen=True)

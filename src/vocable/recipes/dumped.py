@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from vocable.artefacts.feature_spec import FeatureSpec
-from vocable.artefacts.headers import Header, read_header
+from vocable.artefacts.headers import NUMBER, OBJECT, TEXT, Header, Kind, naming, read_field, read_header, whole
+from vocable.audio.faults import Skipped
 from vocable.audio.manifest import Manifest
-from vocable.audio.manifest_files import read_manifest
+from vocable.audio.manifest_files import keeps_ids, numbered_ids, read_manifest
 from vocable.errors import InputError, MismatchError
 from vocable.features.normalization import Normalization
 from vocable.features.store import StoredFrames
+from vocable.recipes.beside import manifest_beside
 
 FORMAT = "vocable.frames/1"
 
@@ -32,22 +34,79 @@ class Origin:
     """Digest of the rows that have frames."""
     whole: str | None = None
     """Digest of the manifest of which these are a shard."""
+    whole_rows: int | None = None
+    """Its number of rows."""
+    frames: int | None = None
+    skipped: tuple[Skipped, ...] = ()
+    """The rows of the shard that have none."""
+
+    def to_json(self) -> Header:
+        """Return the header to write beside the frames."""
+        assert self.spec is not None
+        corpus = self.normalization.corpus
+        return {
+            "format": FORMAT,
+            "features": self.spec.to_json(),
+            "normalization": {
+                "scope": self.normalization.scope,
+                "corpus": None if corpus is None else [values.tolist() for values in corpus],
+            },
+            "manifest": self.manifest,
+            "whole": self.whole,
+            "whole_rows": self.whole_rows,
+            "frames": self.frames,
+            "skipped": [[item.path, item.reason, item.detail] for item in self.skipped],
+        }
 
 
 def origin_of(npy: Path) -> Origin:
-    """Read where dumped frames come from.
+    """Read where dumped frames come from; nothing is known of those without a header.
 
     Raises:
         InputError: the header beside them is broken.
     """
-    header = read_origin(npy)
-    if header is None:
+    path = npy.with_suffix(".json")
+    if not path.exists():
         return Origin()
-    known = header["normalization"]
-    corpus = None if known["corpus"] is None else tuple(np.array(values, dtype=np.float32) for values in known["corpus"])
-    spec = FeatureSpec.from_json(header["features"])
-    normalization = Normalization(known["scope"], corpus)  # type: ignore[arg-type]
-    return Origin(spec, normalization, header["manifest"], header["whole"])
+    header = read_header(path, FORMAT)
+    with naming(path):
+        spec = FeatureSpec.from_json(read_field("it", header, "features", OBJECT))
+        normalization = _normalization(read_field("it", header, "normalization", OBJECT), spec)
+        return Origin(
+            spec,
+            normalization,
+            read_field("it", header, "manifest", TEXT),
+            read_field("it", header, "whole", TEXT),
+            read_field("it", header, "whole_rows", whole(0)),
+            read_field("it", header, "frames", whole(0)),
+            tuple(Skipped(*item) for item in read_field("it", header, "skipped", _SKIPPED)),
+        )
+
+
+def _normalization(known: Header, spec: FeatureSpec) -> Normalization:
+    values = read_field("it", known, "corpus", _STATISTICS.or_null())
+    corpus = None if values is None else (np.array(values[0], dtype=np.float32), np.array(values[1], dtype=np.float32))
+    made = Normalization(read_field("it", known, "scope", TEXT), corpus)  # type: ignore[arg-type]
+    if made.name != spec.frame_normalization:
+        raise InputError("its normalisation is another than its frames' spec says: dump them again")
+    return made
+
+
+def _is_row(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(item, str) for item in value)
+
+
+def _is_vector(value: object) -> bool:
+    return isinstance(value, list) and all(NUMBER.accepts(item) for item in value)
+
+
+_SKIPPED: Kind[list[list[str]]] = Kind(
+    "paths with reasons and details", lambda value: isinstance(value, list) and all(map(_is_row, value))
+)
+_STATISTICS: Kind[list[list[float]]] = Kind(
+    "means and deviations",
+    lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_vector, value)) and len(value[0]) == len(value[1]),
+)
 
 
 def rows_of(npy: Path, origin: Origin) -> Manifest | None:
@@ -56,13 +115,34 @@ def rows_of(npy: Path, origin: Origin) -> Manifest | None:
     Raises:
         MismatchError: it was changed since.
     """
-    beside = [path for path in (npy.with_suffix(".tsv"), npy.with_suffix(".csv")) if path.exists()]
-    if not beside or origin.spec is None:
+    beside = manifest_beside(npy.with_suffix(""))
+    if beside is None or origin.spec is None:
         return None
-    rows = read_manifest(beside[0], origin.spec.sample_rate)
+    rows = read_manifest(beside, origin.spec.sample_rate)
     if rows.digest != origin.manifest:
-        raise MismatchError(f"{beside[0]} is not the manifest that {npy.name} was made for: dump the frames again")
+        raise MismatchError(f"{beside} is not the manifest that {npy.name} was made for: dump the frames again")
     return rows
+
+
+def joined_rows(stores: Sequence[StoredFrames], origins: Iterable[Origin]) -> Manifest | None:
+    """Return the rows of all shards as one manifest, or None if manifests of ours don't lie beside all of them.
+
+    Raises:
+        MismatchError: one of them was changed since.
+    """
+    found = [rows_of(store.path, origin) for store, origin in zip(stores, origins, strict=True)]
+    parts = [part for part in found if part is not None]
+    if len(parts) != len(stores) or any(len(part) != len(store) for part, store in zip(parts, stores, strict=True)):
+        return None
+    root = parts[0].root
+    if len({part.root for part in parts}) > 1:  # tables of whole paths among them
+        root, parts = "", [replace(part, root="", paths=tuple(map(part.where, part))) for part in parts]
+    rows = [row for part in parts for row in part]
+    if all(keeps_ids(part) for part in parts):  # a .tsv told them, which numbers repeated rows
+        rows = [replace(row, id=name) for row, name in zip(rows, numbered_ids(row.path for row in rows), strict=True)]
+    elif len({row.id for row in rows}) != len(rows):
+        return None
+    return Manifest.of(rows, root, parts[0].sample_rate)
 
 
 def require_one_manifest(stores: Iterable[StoredFrames], origins: Iterable[Origin]) -> None:
@@ -72,15 +152,9 @@ def require_one_manifest(stores: Iterable[StoredFrames], origins: Iterable[Origi
         MismatchError: names two of them.
     """
     known = [(store.path, origin.whole) for store, origin in zip(stores, origins, strict=True) if origin.whole is not None]
-    for path, whole in known[1:]:
-        if whole != known[0][1]:
+    for path, theirs in known[1:]:
+        if theirs != known[0][1]:
             raise MismatchError(f"{known[0][0]} and {path} are shards of different manifests: dump all shards of one")
-
-
-def read_origin(npy: Path) -> Header | None:
-    """Read the header beside dumped frames, or None if they have none."""
-    path = npy.with_suffix(".json")
-    return read_header(path, FORMAT) if path.exists() else None
 
 
 def stores_in(folder: Path, name: str | None = None) -> tuple[str, list[StoredFrames]]:
@@ -93,10 +167,7 @@ def stores_in(folder: Path, name: str | None = None) -> tuple[str, list[StoredFr
     Raises:
         InputError: a shard is missing, there are shards of several numbers, or frames of other names only.
     """
-    found: dict[str, dict[int, dict[int, Path]]] = {}
-    for path in folder.glob("*_*_*.npy"):
-        if match := _SHARD.fullmatch(path.stem):
-            found.setdefault(match["name"], {}).setdefault(int(match["of"]), {})[int(match["rank"])] = path
+    found = _shards(folder)
     if not found:
         return name or "", []
     if name is None and len(found) == 1:
@@ -113,6 +184,20 @@ def stores_in(folder: Path, name: str | None = None) -> tuple[str, list[StoredFr
     if missing:
         raise InputError(f"{folder} lacks {name}_{missing[0]}_{nshard}.npy: dump shard {missing[0]} of {nshard} first")
     return name, require_frames(folder, [StoredFrames(paths[rank]) for rank in range(nshard)])
+
+
+def frame_names(folder: Path) -> list[str]:
+    """Return what the dumped frames of a folder are called."""
+    return sorted(_shards(folder))
+
+
+def _shards(folder: Path) -> dict[str, dict[int, dict[int, Path]]]:
+    """Return name → number of shards → rank → file."""
+    found: dict[str, dict[int, dict[int, Path]]] = {}
+    for path in folder.glob("*_*_*.npy"):
+        if match := _SHARD.fullmatch(path.stem):
+            found.setdefault(match["name"], {}).setdefault(int(match["of"]), {})[int(match["rank"])] = path
+    return found
 
 
 def require_frames(folder: Path, stores: Iterable[StoredFrames]) -> list[StoredFrames]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from vocable.artefacts.writing import write_text
 from vocable.audio.blocks import shard_bounds
 from vocable.audio.decoding import count_samples, extension_of, file_state, resampled_length
-from vocable.audio.faults import AudioFault, Skipped
+from vocable.audio.faults import AudioFault, Skipped, require_none
 from vocable.audio.manifest import Manifest, Utterance
 from vocable.audio.manifest_files import read_manifest
 from vocable.audio.scan import check_name, find_audio
@@ -24,7 +24,7 @@ from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
 from vocable.recipes.dumped import origin_of, require_frames
 from vocable.recipes.feature_dump import Dumped, dump_frames
-from vocable.recipes.fitting import FitSettings, fit_on_store
+from vocable.recipes.fitting import MOST_CLUSTERS, FitSettings, fit_on_store
 from vocable.recipes.stored_labels import label_stores
 from vocable.recipes.workplace import open_workplace
 from vocable.units.dictionary import write_dictionary
@@ -130,7 +130,11 @@ def dump_mfcc(
     shard = Manifest.of(rows, manifest.root, sample_rate)
     pipeline = FramePipeline(Mfcc(sample_rate).spec, lenient=True)
     npy = feat_dir / f"{split}_{rank}_{nshard}.npy"
-    return dump_frames(shard, pipeline, engine, npy, open_workplace(feat_dir), strict=True, overwrite=True, whole=manifest.digest)
+    return dump_frames(shard, pipeline, engine, npy, open_workplace(feat_dir), _require_all, overwrite=True, whole=manifest)
+
+
+def _require_all(skipped: list[Skipped]) -> None:
+    require_none(skipped, remedy="features must line up with the manifest's rows, so mend the file or remove its row")
 
 
 def shards_of(feat_dir: Path, split: str, nshard: int) -> list[StoredFrames]:
@@ -163,7 +167,8 @@ def dump_km_label(
     origin = origin_of(store.path)
     labels = label_stores([store], [origin], read_codebook(km_path), engine, open_workplace(lab_dir))
     target = lab_dir / f"{name}.km"
-    with text_writer(target, replace(labels.header(None), manifest=origin.manifest)) as write:
+    header = replace(labels.header(None), manifest=origin.manifest, whole=origin.whole, whole_rows=origin.whole_rows)
+    with text_writer(target, header) as write:
         for units in labels.sequences():
             write(units)
     return target, len(store)
@@ -174,7 +179,7 @@ def merge_labels(lab_dir: Path, split: str, nshard: int) -> tuple[Path, int]:
 
     Raises:
         InputError: a shard is missing.
-        MismatchError: the shards were made with different codebooks.
+        MismatchError: the shards were made with different codebooks, or are of different manifests.
     """
     paths = _all_shards(lab_dir, split, nshard, "km", "label")
     opened = [open_units(path) for path in paths]
@@ -182,14 +187,42 @@ def merge_labels(lab_dir: Path, split: str, nshard: int) -> tuple[Path, int]:
     for path, (header, _) in zip(paths, opened, strict=True):
         if (header.codebook, header.clusters, header.rate) != (first.codebook, first.clusters, first.rate):
             raise MismatchError(f"{path} was made with another codebook than {paths[0]}: label all shards with one")
-    target, lines = lab_dir / f"{split}.km", 0
-    # Which manifest the whole belongs to can't be told from the shards'.
-    with text_writer(target, replace(first, manifest=None)) as write:
+        if (header.whole, header.whole_rows) != (first.whole, first.whole_rows):
+            raise MismatchError(f"{path} and {paths[0]} are shards of different manifests: dump and label all shards of one")
+    target, lines = lab_dir / f"{split}.km", sum(map(_count_lines, paths))
+    complete = lines == first.whole_rows  # where rows had to be left out, the manifest is one that nobody has written
+    with text_writer(target, replace(first, manifest=first.whole if complete else None, whole=None, whole_rows=None)) as write:
         for _, sequences in opened:
             for units in sequences:
                 write(units)
-                lines += 1
     return target, lines
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def write_dictionary_of(n_clusters: int, lab_dir: Path) -> Path:
+    """Write `dict.km.txt` with the units 0 … n_clusters - 1, and return it; one that stands there is replaced.
+
+    Raises:
+        InputError: none, or more than labels can tell apart.
+        MismatchError: labels in the folder were made with another number of clusters.
+    """
+    if n_clusters < 1:
+        raise InputError(
+            f"a dictionary of {n_clusters} units is empty, and every label would be unknown: give the number of clusters"
+        )
+    if n_clusters > MOST_CLUSTERS:
+        raise InputError(f"a dictionary of {n_clusters} units: labels tell no more than {MOST_CLUSTERS:,} apart")
+    for labels in sorted(lab_dir.glob("*.km")):
+        clusters = open_units(labels)[0].clusters
+        if clusters is not None and clusters != n_clusters:
+            remedy = f"'vocable fairseq dictionary {clusters} {lab_dir}' writes what it needs"
+            raise MismatchError(f"{labels} was made with {clusters} clusters, not {n_clusters}: {remedy}")
+    write_dictionary(lab_dir / "dict.km.txt", n_clusters)
+    return lab_dir / "dict.km.txt"
 
 
 def labels_dictionary(prefixes: list[Path], dest: Path) -> tuple[Path, int]:

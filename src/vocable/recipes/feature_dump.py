@@ -14,24 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from vocable.artefacts.headers import Header, write_header
+from vocable.artefacts.headers import write_header
 from vocable.artefacts.writing import replacing, space_checked, writer_name
 from vocable.audio.blocks import Block, blocks_of
-from vocable.audio.faults import Skipped, require_none
+from vocable.audio.faults import Skipped
 from vocable.audio.manifest import Manifest
-from vocable.audio.manifest_files import write_manifest
-from vocable.errors import VocableError
+from vocable.errors import InputError, VocableError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Payload, Stage
-from vocable.features.normalization import Normalization
 from vocable.features.pipeline import FramePipeline, skipped_rows
-from vocable.features.store import has_room, length_file, make_room, npy_header, write_lengths, write_rows
-from vocable.recipes.dumped import FORMAT, read_origin
-from vocable.recipes.labels import manifest_name
+from vocable.features.store import has_room, length_file, make_room, npy_header, read_lengths, write_lengths, write_rows
+from vocable.recipes.beside import manifest_files, possible_manifest_files, write_manifest_beside
+from vocable.recipes.dumped import Origin, origin_of
 from vocable.recipes.workplace import Claim
-
-_ALIGNED = "features must line up with the manifest's rows, so mend the file or remove its row"
 
 
 @dataclass(frozen=True)
@@ -52,9 +48,9 @@ def dump_frames(
     engine: Engine,
     npy: Path,
     folder: Path,
-    strict: bool = False,
+    judge: Callable[[list[Skipped]], None],
     overwrite: bool = False,
-    whole: str | None = None,
+    whole: Manifest | None = None,
 ) -> Dumped:
     """Write the frames of a manifest to `npy`, with `.len`, the manifest of the rows that have frames, and a header beside it.
 
@@ -64,39 +60,39 @@ def dump_frames(
         engine: runs the work.
         npy: where the frames go.
         folder: where the work is kept until it is whole.
-        strict: leave nothing out.
+        judge: told what has to be left out, before the frames get their name; may raise.
         overwrite: replace frames of something else.
-        whole: digest of the manifest of which this is a shard, by default of this one.
+        whole: the manifest of which this is a shard, by default this one.
 
     Raises:
         DiskFullError: the next run goes on with what is missing.
-        InputError: with `strict`, a row that has no frames; or frames of something else stand there.
+        InputError: frames of something else stand there, or a file changed meanwhile; or what `judge` raises.
     """
     blocks = list(blocks_of(manifest))
-    made_from = {"frames": pipeline.key, "device": engine.work.kind, "audio": manifest.state, "whole": whole}
-    claim = Claim.of(folder, npy.stem, made_from, _files(npy, manifest), [npy.with_suffix(".tsv"), npy.with_suffix(".csv")])
+    made_from = {"frames": pipeline.key, "device": engine.work.kind, "audio": manifest.state, "whole": (whole or manifest).digest}
+    companions = possible_manifest_files(npy.with_suffix(""))
+    claim = Claim.of(folder, f"frames-{npy.stem}", made_from, _files(npy, manifest), companions=companions)
     while True:
         if claim.is_settled() and (standing := _standing(npy)) is not None:
-            if strict:
-                require_none(standing.skipped, remedy=_ALIGNED)
+            judge(standing.skipped)
             return standing
         claim.check(overwrite)
         try:
-            return _dump(manifest, blocks, pipeline, engine, npy, claim, strict, overwrite, whole)
+            return _dump(manifest, blocks, pipeline, engine, npy, claim, judge, overwrite, whole or manifest)
         except _PartGoneError:
             continue  # another process has finished the same dump, or cleared it away
 
 
 def _files(npy: Path, manifest: Manifest) -> list[Path]:
-    return [npy, length_file(npy), npy.with_name(manifest_name(npy.stem, manifest)), npy.with_suffix(".json")]
+    return [npy.with_suffix(".json"), npy, length_file(npy), *manifest_files(npy.with_suffix(""), manifest)]
 
 
 def _standing(npy: Path) -> Dumped | None:
     """Return what stands there, if it is whole."""
-    header = read_origin(npy)
-    if header is None or not has_room(npy, header["frames"], header["features"]["dim"]):
+    origin = origin_of(npy)
+    if origin.spec is None or not has_room(npy, origin.frames or 0, origin.spec.dim):
         return None
-    return Dumped(npy, header["utterances"], header["frames"], [Skipped(*item) for item in header["skipped"]], was_done=True)
+    return Dumped(npy, len(read_lengths(length_file(npy))), origin.frames or 0, list(origin.skipped), was_done=True)
 
 
 def _dump(
@@ -106,9 +102,9 @@ def _dump(
     engine: Engine,
     npy: Path,
     claim: Claim,
-    strict: bool,
+    judge: Callable[[list[Skipped]], None],
     overwrite: bool,
-    whole: str | None,
+    whole: Manifest,
 ) -> Dumped:
     spec = pipeline.spec
     counts = np.array([spec.frame_count(samples) for samples in manifest.samples.tolist()], dtype=np.int64)
@@ -120,36 +116,31 @@ def _dump(
         stage = Stage("frames", [claim.key, part.name], claim.folder)
         finished = stage.run(_WriteFrames(pipeline, part), placed, engine, shown)
     skipped = skipped_rows(finished, lambda item: item.block)
-    if strict:
-        require_none(list(skipped.values()), remedy=_ALIGNED)
+    judge(list(skipped.values()))
     kept = [row for row in range(len(manifest)) if row not in skipped]
     chosen = manifest.select(kept) if skipped else manifest
-    header = npy.with_suffix(".json")
-    with claim.taken(overwrite, lasting=not any(finished.given_up())):  # what killed its worker is tried again next time
-        # The header goes last and away first: frames never stand under one that isn't theirs. Until it is there the part stays.
-        header.unlink(missing_ok=True)
+    # What killed its worker is tried again next time.
+    with claim.taken(overwrite, lasting=not any(finished.given_up())) as staged:
+        place = staged / npy.name
         try:
             if skipped:
-                _copy_rows(part, npy, [(int(starts[row]), int(counts[row])) for row in kept], spec.dim)
+                _copy_rows(part, place, [(int(starts[row]), int(counts[row])) for row in kept], spec.dim)
             else:
-                _link(part, npy)
+                _link(part, place)
         except FileNotFoundError as error:
             raise _PartGoneError(f"{part} is gone") from error
-        write_lengths(length_file(npy), counts[kept])
-        write_manifest(npy.with_name(manifest_name(npy.stem, chosen)), chosen)
-        write_header(
-            header,
-            {
-                "format": FORMAT,
-                "features": spec.to_json(),
-                "normalization": _normalization_json(pipeline.normalization),
-                "manifest": chosen.digest,
-                "whole": whole or manifest.digest,
-                "utterances": len(kept),
-                "frames": int(counts[kept].sum()),
-                "skipped": [[item.path, item.reason, item.detail] for item in sorted(skipped.values())],
-            },
+        write_lengths(length_file(place), counts[kept])
+        write_manifest_beside(place.with_suffix(""), chosen)
+        origin = Origin(
+            spec,
+            pipeline.normalization,
+            chosen.digest,
+            whole.digest,
+            len(whole),
+            int(counts[kept].sum()),
+            tuple(sorted(skipped.values())),
         )
+        write_header(place.with_suffix(".json"), origin.to_json())
     part.unlink(missing_ok=True)
     return Dumped(npy, len(kept), int(counts[kept].sum()), sorted(skipped.values()))
 
@@ -169,24 +160,14 @@ def _part(claim: Claim, stem: str, rows: int, dim: int) -> Path:
     return part
 
 
-def _link(part: Path, npy: Path) -> None:
-    """Put the part in its place, and keep it until the header stands there too."""
-    beside = npy.with_name(f".{npy.name[:50]}.{writer_name()}.part")
-    npy.parent.mkdir(parents=True, exist_ok=True)
+def _link(part: Path, place: Path) -> None:
+    """Give the part its name, and keep it until the header stands there too."""
     try:
-        os.link(part, beside)
+        os.link(part, place)
     except FileNotFoundError:
         raise
     except OSError:  # a filesystem without links
-        part.replace(npy)
-        return
-    beside.replace(npy)
-    beside.unlink(missing_ok=True)  # still there if both names were links to one file already
-
-
-def _normalization_json(normalization: Normalization) -> Header:
-    corpus = normalization.corpus
-    return {"scope": normalization.scope, "corpus": None if corpus is None else [values.tolist() for values in corpus]}
+        part.replace(place)
 
 
 @dataclass(frozen=True)
@@ -223,9 +204,16 @@ class _WriteFrames:
             try:
                 with space_checked(self.part), self.part.open("r+b") as file:
                     for row, item in enumerate(placed.block.utterances):
+                        count = spec.frame_count(item.samples)
                         if row in frames:
+                            if len(frames[row]) != count:
+                                raise InputError(
+                                    f"{placed.block.where(item)} changed while it was dumped: run the same command again"
+                                )
                             write_rows(file, at, frames[row])
-                        at += spec.frame_count(item.samples)
+                        at += count
+                    file.flush()
+                    os.fsync(file.fileno())  # the ledger must not say so before, should the machine fail
             except FileNotFoundError as error:
                 raise _PartGoneError(f"{self.part} is gone") from error
             return b"", {"skipped": made.summary()}

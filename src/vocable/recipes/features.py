@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from vocable.audio.blocks import blocks_of, shard_bounds
-from vocable.audio.faults import require_none
+from vocable.audio.faults import Skipped, require_none
 from vocable.execution.engine import Engine, Work
-from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_speakers, require_usable
 from vocable.recipes.feature_dump import Dumped, dump_frames
 from vocable.recipes.frames import FrameChoice, pipeline_for
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
-from vocable.recipes.workplace import open_workplace
+from vocable.recipes.workplace import open_workplace, require_name
 
 
 def dump_source(
@@ -44,6 +44,9 @@ def dump_source(
         InputError: nothing usable, or frames of something else stand there.
     """
     require_source(source)
+    require_name(name)
+    if frames.normalize == "speaker":
+        require_speakers(source, corpus, "normalising per speaker")
     folder = open_workplace(out)
     npy = out / f"{name}_{work.rank}_{work.nshard}.npy"
     record = npy.with_suffix(".skipped.jsonl")
@@ -56,10 +59,15 @@ def dump_source(
         blocks = list(blocks_of(opened.manifest))
         blocks = blocks[slice(*shard_bounds(len(blocks), work.nshard, work.rank))]
         rows = range(blocks[0].first, blocks[-1].first + len(blocks[-1].utterances)) if blocks else range(0)
-        shard, whole = opened.manifest.select(rows), opened.manifest.digest
-        made = dump_frames(shard, pipeline, engine, npy, folder, overwrite=overwrite, whole=whole)
-    skipped = [*opened.skipped, *made.skipped]
-    keep_skipped(skipped, record)
-    if strict:
-        require_none(skipped, record)
-    return replace(made, skipped=skipped)
+        shard = opened.manifest.select(rows)
+
+        def judge(unusable: list[Skipped]) -> None:
+            skipped = [*opened.skipped, *unusable]
+            keep_skipped(skipped, record)
+            if strict:
+                require_none(skipped, record)
+            if work.nshard == 1:  # a part may well have nothing
+                require_some(len(shard) - len(unusable), skipped, source)
+
+        made = dump_frames(shard, pipeline, engine, npy, folder, judge, overwrite, opened.manifest)
+    return replace(made, skipped=[*opened.skipped, *made.skipped])

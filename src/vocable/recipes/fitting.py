@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +24,13 @@ from vocable.execution.progress import progress
 from vocable.features.normalization import Normalization
 from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
-from vocable.recipes.dumped import Origin, origin_of, require_one_manifest
+from vocable.recipes.corpus import require_some
+from vocable.recipes.dumped import Origin, joined_rows, origin_of, require_one_manifest
 from vocable.recipes.fit_sources import AudioFrames, StoredSample
 
 _SAMPLE_BYTES = 256 << 20
 _SAMPLE_FRAMES = 512  # for each centroid, where that is more
+MOST_CLUSTERS = 1 << 24
 _MINIBATCH_ONLY = ("batch_size", "max_no_improvement", "reassignment_ratio")
 
 
@@ -71,6 +73,8 @@ class FitSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"--{name.replace('_', '-')} {value}: at least {least} is needed")
+        if self.clusters > MOST_CLUSTERS:
+            raise InputError(f"--clusters {self.clusters}: no more than {MOST_CLUSTERS:,} can be told apart in label files")
         if self.seed >= 1 << 63:
             raise InputError(f"--seed {self.seed}: take a smaller number")
         if self.fraction is not None and not 0 < self.fraction <= 1:
@@ -136,39 +140,64 @@ def fit_on_audio(
     with progress("k-means", chosen.seconds) as shown:
         source = AudioFrames(chosen, pipeline, engine, shown.advance, skipped)
         key = digest_of([[block.content for block in source.cut], asdict(settings), pipeline.key])
-        fitted = _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, _state(folder, key), shown.note)
+        try:
+            fitted = _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, _state(folder, key), shown.note)
+        except InputError:
+            require_some(len(chosen) - len(skipped), skipped, "the sample to fit to")
+            raise
     lost = count_lost(skipped)
     used = {"utterances": len(chosen) - len(skipped), **({"lost": lost} if lost else {})}
     return replace(fitted, fit={**fitted.fit, **used}), skipped
 
 
 def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engine, folder: Path) -> Codebook:
-    """Fit a codebook to a sample of the utterances of dumped frames; an utterance's name is its place in the whole.
+    """Fit a codebook to a sample of the utterances of dumped frames.
 
     Raises:
         MismatchError: the shards hold frames of different kinds.
     """
     origin = _common_origin(stores)
-    lengths = np.concatenate([store.lengths for store in stores])
-    fraction = settings.fraction or _default_fraction(int(lengths.sum()), stores[0].dim, settings.clusters)
-    chosen = [at for at in range(len(lengths)) if fraction >= 1 or hash_fraction(settings.seed, str(at)) < fraction]
-    if not chosen:
-        raise InputError(f"a fraction of {fraction:g} of {len(lengths)} utterances leaves none to fit on: take a larger one")
+    chosen = sampled_utterances(stores, settings)
     about = {"utterances": len(chosen)}
     key = digest_of([[store.content for store in stores], asdict(settings)])
     with progress("k-means", 0.0, "frames") as shown:
         source = StoredSample(stores, chosen)
-        return _fit(source, settings, engine, origin.spec, origin.normalization, about, _state(folder, key), shown.note)
+        try:
+            return _fit(source, settings, engine, origin.spec, origin.normalization, about, _state(folder, key), shown.note)
+        except InputError as error:
+            raise InputError(f"the frames in {stores[0].path.parent}: {error}") from error
 
 
 def sampled_rows(manifest: Manifest, spec: FeatureSpec, settings: FitSettings) -> list[int]:
-    """Return the rows to fit on: those whose hash of seed and id lies below the fraction, so that samples are nested."""
+    """Return the rows to fit on: those whose hash of seed and id lies below the fraction, so that samples are nested.
+
+    Raises:
+        InputError: there are none.
+    """
     frames = sum(spec.frame_count(samples) for samples in manifest.samples.tolist())
-    fraction = settings.fraction or _default_fraction(frames, spec.dim, settings.clusters)
-    rows = [row for row, name in enumerate(manifest.ids) if fraction >= 1 or hash_fraction(settings.seed, name) < fraction]
-    if not rows and len(manifest):
-        raise InputError(f"a fraction of {fraction:g} of {len(manifest)} utterances leaves none to fit on: take a larger one")
-    return rows
+    return _sampled(manifest.ids, frames, spec.dim, settings)
+
+
+def sampled_utterances(stores: Sequence[StoredFrames], settings: FitSettings) -> list[int]:
+    """Return which utterances of dumped frames to fit on: those of their audio, if manifests beside them tell ids.
+
+    Otherwise an utterance's place in the whole serves as its id.
+
+    Raises:
+        InputError: there are none.
+        MismatchError: a manifest beside them was changed since.
+    """
+    rows = joined_rows(stores, [origin_of(store.path) for store in stores])
+    names = rows.ids if rows is not None else tuple(map(str, range(sum(map(len, stores)))))
+    return _sampled(names, sum(len(store.array) for store in stores), stores[0].dim, settings)
+
+
+def _sampled(names: tuple[str, ...], frames: int, dim: int, settings: FitSettings) -> list[int]:
+    fraction = settings.fraction or _default_fraction(frames, dim, settings.clusters)
+    chosen = [at for at, name in enumerate(names) if fraction >= 1 or hash_fraction(settings.seed, name) < fraction]
+    if names and not chosen:
+        raise InputError(f"a fraction of {fraction:g} of {len(names)} utterances leaves none to fit on: take a larger one")
+    return chosen
 
 
 def _default_fraction(frames: int, dim: int, clusters: int) -> float:
@@ -179,7 +208,7 @@ def _state(folder: Path, key: str) -> Path:
     return folder / f"k-means-{key[:32]}.safetensors"
 
 
-def _common_origin(stores: list[StoredFrames]) -> Origin:
+def _common_origin(stores: Sequence[StoredFrames]) -> Origin:
     origins = [origin_of(store.path) for store in stores]
     require_one_manifest(stores, origins)
     first, *others = zip(stores, origins, strict=True)
@@ -191,6 +220,16 @@ def _common_origin(stores: list[StoredFrames]) -> Origin:
         if origin.spec is not None and first[1].spec is not None:
             first[1].spec.require_equal(origin.spec, str(first[0].path), str(store.path))
     return first[1]
+
+
+def require_frames_for(frames: int, clusters: int) -> None:
+    """Refuse to fit more clusters than there are frames.
+
+    Raises:
+        InputError: says how many there are.
+    """
+    if frames < clusters:
+        raise InputError(f"{frames} frames can't make {clusters} clusters: take fewer clusters, or more audio")
 
 
 def _fit(
@@ -206,9 +245,8 @@ def _fit(
     try:
         model = settings.estimator(engine.work.workers, engine.work.devices[0], state, report).fit(source)
     except TooFewFramesError as error:
-        raise InputError(
-            f"{error.count} frames can't make {error.clusters} clusters: take fewer clusters, or more audio"
-        ) from error
+        require_frames_for(error.count, error.clusters)
+        raise
     except NotInMemoryError as error:
         raise InputError("the sample is too large for mini-batches: take a smaller --fraction, or --algorithm lloyd") from error
     fit: Header = {

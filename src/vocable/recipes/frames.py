@@ -22,6 +22,8 @@ from vocable.features.extractors import LogMel, Mfcc
 from vocable.features.normalization import Normalization, Scope, Statistics
 from vocable.features.pipeline import FramePipeline, warn_given_up
 
+_MOST_CONTEXT = 500  # ten seconds around each frame
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrameChoice:
@@ -39,8 +41,10 @@ class FrameChoice:
     def __post_init__(self) -> None:
         if self.features != "logmel" and self.mel_bins != FrameChoice.mel_bins:
             raise InputError(f"--mel-bins {self.mel_bins} goes with --features logmel")
-        if self.context < 0:
-            raise InputError(f"--context {self.context}: neighbours can't be fewer than none")
+        if self.mel_bins < 1:
+            raise InputError(f"--mel-bins {self.mel_bins}: give at least 1, such as 40 or 80")
+        if not 0 <= self.context <= _MOST_CONTEXT:
+            raise InputError(f"--context {self.context}: give a number of neighbours from 0 to {_MOST_CONTEXT}")
 
     def base(self, sample_rate: int) -> FeatureSpec:
         """Return what the extractor makes, before normalisation and context."""
@@ -49,10 +53,22 @@ class FrameChoice:
         return LogMel.preset(self.mel_bins, sample_rate).spec
 
 
-def pipeline_for(choice: FrameChoice, sample_rate: int, manifest: Manifest, engine: Engine, folder: Path) -> FramePipeline:
-    """Return the pipeline of a choice, with statistics of `manifest` where it normalises by them."""
+def pipeline_for(
+    choice: FrameChoice, sample_rate: int, manifest: Manifest, engine: Engine, folder: Path, fitted: Manifest | None = None
+) -> FramePipeline:
+    """Return the pipeline of a choice, with the statistics it normalises by.
+
+    Args:
+        choice: which frames.
+        sample_rate: Hz.
+        manifest: all whose frames are made; speakers' statistics are those of all they say in it.
+        engine: runs the work.
+        folder: where finished blocks are kept.
+        fitted: the part of it that the corpus's statistics are taken from, by default all.
+    """
     plain = FramePipeline(choice.base(sample_rate))
-    return FramePipeline(plain.base, _normalization(choice.normalize, plain, manifest, engine, folder), choice.context)
+    heard = fitted if fitted is not None and choice.normalize == "corpus" else manifest
+    return FramePipeline(plain.base, _normalization(choice.normalize, plain, heard, engine, folder), choice.context)
 
 
 def pipeline_of(codebook: Codebook, manifest: Manifest, engine: Engine, folder: Path) -> FramePipeline:
@@ -104,10 +120,7 @@ def assume_frames(codebook: Codebook, choice: FrameChoice, sample_rate: int) -> 
 def _normalization(scope: Scope, plain: FramePipeline, manifest: Manifest, engine: Engine, folder: Path) -> Normalization:
     if scope in ("none", "utterance"):
         return Normalization(scope)
-    if scope == "speaker" and manifest.speakers is None:
-        raise InputError(
-            "normalising per speaker needs speakers: give --speakers with a pattern such as '{speaker}/*/*', or a table"
-        )
+    require_speakers_for(scope, manifest)
     groups = _statistics(scope, plain, manifest, engine, folder)
     if scope == "speaker":
         return Normalization("speaker", speakers=groups)
@@ -115,6 +128,18 @@ def _normalization(scope: Scope, plain: FramePipeline, manifest: Manifest, engin
     if whole is None or not whole.count:
         raise InputError("there are no frames to take the corpus's mean and variance from")
     return Normalization("corpus", (whole.mean, whole.std))
+
+
+def require_speakers_for(scope: Scope, manifest: Manifest) -> None:
+    """Refuse a manifest that doesn't say who speaks where frames are normalised by that.
+
+    Raises:
+        InputError: says how to name them.
+    """
+    if scope == "speaker" and manifest.speakers is None:
+        raise InputError(
+            "normalising per speaker needs speakers: give --speakers with a pattern such as '{speaker}/*/*', or a table"
+        )
 
 
 def _statistics(scope: Scope, plain: FramePipeline, manifest: Manifest, engine: Engine, folder: Path) -> dict[str, Statistics]:

@@ -12,14 +12,16 @@ from vocable.artefacts.run_log import RunLog
 from vocable.audio.faults import Skipped, count_lost, count_reasons, read_skipped, require_none, write_skipped
 from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import read_manifest
-from vocable.audio.speakers import split
+from vocable.audio.speakers import check_fraction, split
 from vocable.clustering.codebook import Codebook, read_codebook
+from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Engine, Work
 from vocable.features.pipeline import FramePipeline
-from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_source, require_usable
+from vocable.recipes.beside import manifest_beside, possible_manifest_files
+from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_source, require_speakers, require_usable
 from vocable.recipes.fitting import FitSettings, fit_on_audio
 from vocable.recipes.frames import FrameChoice, pipeline_for
-from vocable.recipes.labels import Labels, label_files, label_manifest, manifest_name
+from vocable.recipes.labels import Labels, label_files, label_manifests
 from vocable.recipes.workplace import Claim, open_workplace
 from vocable.units.dictionary import write_dictionary
 from vocable.units.label_files import SUFFIXES, open_units
@@ -45,6 +47,20 @@ class Preparation:
     """Make any unusable file an error."""
     forms: tuple[str, ...] = (".km",)
     """Which label files: .km, .units, .rle."""
+
+    def __post_init__(self) -> None:
+        check_fraction(self.valid_percent)
+
+    def require_speakers(self, source: Path) -> None:
+        """Refuse a folder whose speakers have to be known and aren't named.
+
+        Raises:
+            InputError: says how to name them.
+        """
+        if self.by_speaker:
+            require_speakers(source, self.corpus, "a split by speaker")
+        if self.frames.normalize == "speaker":
+            require_speakers(source, self.corpus, "normalising per speaker")
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,7 @@ def prepare(source: Path, out: Path, settings: Preparation, work: Work | None = 
         InputError: nothing usable, or `out` holds labels of other settings or audio and `overwrite` isn't given.
     """
     require_source(source)
+    settings.require_speakers(source)
     folder = open_workplace(out)
     with Engine(work or Work()) as engine:
         corpus = open_corpus(source, settings.corpus, engine, folder)
@@ -81,7 +98,8 @@ def prepare(source: Path, out: Path, settings: Preparation, work: Work | None = 
         parts = {"train": train, **({"valid": valid} if len(valid) else {})}
         rivals = [path for name in ("train", "valid") for path in label_files(out, name)]
         made_from = {**_json(settings), "device": engine.work.kind, "audio": corpus.state}
-        claim = Claim.of(folder, "prepare", made_from, _files(out, parts, settings), rivals)
+        manifests = [path for name in ("train", "valid") for path in possible_manifest_files(out / name)]
+        claim = Claim.of(folder, "prepare", made_from, _files(out, parts, settings), rivals, manifests)
         if claim.is_settled() or _vouched_for(out, corpus, settings, claim):
             standing = _standing(out, parts, settings, was_done=True)
             if settings.strict:
@@ -89,23 +107,26 @@ def prepare(source: Path, out: Path, settings: Preparation, work: Work | None = 
             return standing
         claim.check(overwrite, source)
         if settings.strict:
-            _refuse(corpus.skipped, out)
+            _refuse(corpus.skipped, folder)
         with RunLog(out / _log_name(engine.work)).recorded():
-            pipeline = pipeline_for(settings.frames, settings.corpus.sample_rate, train, engine, folder)
+            pipeline = pipeline_for(settings.frames, settings.corpus.sample_rate, corpus.manifest, engine, folder, train)
             codebook = _codebook(out, train, pipeline, settings, engine, claim)
-            labels = {
-                name: label_manifest(part, pipeline, codebook, engine, folder, f"label {name}") for name, part in parts.items()
-            }
+            labels = label_manifests(parts, pipeline, codebook, engine, folder, "label")
             skipped = [*corpus.skipped, *(item for part in labels.values() for item in part.skipped.values())]
             if missing := sum(part.missing for part in labels.values()):
                 return Prepared(out, {}, skipped, codebook, {}, missing)
             if settings.strict:
-                _refuse(skipped, out)
+                _refuse(skipped, folder)
             lost = count_lost(skipped) + codebook.fit.get("lost", 0)
-            with claim.taken(overwrite, lasting=not lost):
-                _write(out, corpus, labels, skipped, codebook, settings)
+            with claim.taken(overwrite, lasting=not lost) as staged:
+                _write(staged, corpus, labels, skipped, codebook, settings)
             _kept_codebook(claim).unlink(missing_ok=True)
-    return _standing(out, parts, settings)
+    try:
+        return _standing(out, parts, settings)
+    except (InputError, OSError) as error:
+        if claim.is_ours():
+            raise
+        raise InputError(f"another run writes other results to {out}: run them one after the other") from error
 
 
 def _log_name(work: Work) -> str:
@@ -117,18 +138,25 @@ def _vouched_for(out: Path, corpus: Corpus, settings: Preparation, claim: Claim)
     """Tell whether results whose work folder was removed are these: by settings, names and lengths."""
     if claim.is_known() or not all(path.exists() for path in claim.files):
         return False
-    summary = read_header(out / "summary.json")
-    if (summary.get("corpus"), summary.get("settings")) != (corpus.manifest.digest, digest_of(_json(settings))):
-        return False
-    labels = [open_units(path)[0] for path in claim.files if path.suffix in SUFFIXES]
-    made_with = {read_codebook(out / "codebook.safetensors").digest, *(header.codebook for header in labels)}
-    return made_with == {summary.get("codebook")}
+    try:
+        summary = read_header(out / "summary.json")
+        if (summary.get("corpus"), summary.get("settings")) != (corpus.manifest.digest, digest_of(_json(settings))):
+            return False
+        labels = [open_units(path)[0] for path in claim.files if path.suffix in SUFFIXES]
+        made_with = {read_codebook(out / "codebook.safetensors").digest, *(header.codebook for header in labels)}
+    except (InputError, MismatchError):
+        return False  # damaged
+    return made_with == {summary.get("codebook")} and set(summary) >= _SHOWN
 
 
-def _refuse(skipped: list[Skipped], out: Path) -> None:
+_SHOWN = {"frame_inertia", "skipped", "splits"}
+
+
+def _refuse(skipped: list[Skipped], folder: Path) -> None:
+    """Raise if anything was left out. The record lies in the work folder: it is no result, and must not stand for one."""
     if skipped:
-        write_skipped(out / "skipped.jsonl", skipped)
-        require_none(skipped, out / "skipped.jsonl")
+        write_skipped(folder / "skipped.jsonl", skipped)
+        require_none(skipped, folder / "skipped.jsonl")
 
 
 def _files(out: Path, parts: dict[str, Manifest], settings: Preparation) -> list[Path]:
@@ -146,8 +174,8 @@ def _codebook(
     One that audio was lost to, to its fit or to the statistics of its frames, is fitted again.
     """
     path, result = _kept_codebook(claim), out / "codebook.safetensors"
-    for found in (path, *([result] if claim.is_ours() else [])):
-        if found.exists():
+    for found in (path, result):
+        if found.exists() and (found == path or claim.stands(result)):
             standing = read_codebook(found)
             if not standing.fit.get("lost") and standing.spec == pipeline.spec:
                 return standing
@@ -200,7 +228,7 @@ def _checked(out: Path, name: str, part: Manifest, settings: Preparation) -> Hea
     Raises:
         MismatchError: they don't fit each other.
     """
-    manifest = read_manifest(out / manifest_name(name, part), settings.corpus.sample_rate)
+    manifest = _manifest(out / name, settings)
     header, sequences = open_units(out / f"{name}{settings.forms[0]}")
     survey = Survey.of(sequences, header.clusters)
     check_labels(f"{name}{settings.forms[0]}", header, survey, manifest, out / "dict.km.txt", rate=header.rate)
@@ -210,11 +238,17 @@ def _checked(out: Path, name: str, part: Manifest, settings: Preparation) -> Hea
 
 def _standing(out: Path, parts: dict[str, Manifest], settings: Preparation, was_done: bool = False) -> Prepared:
     """Read a finished preparation."""
-    rate = settings.corpus.sample_rate
-    splits = {name: read_manifest(out / manifest_name(name, part), rate) for name, part in parts.items()}
+    splits = {name: _manifest(out / name, settings) for name in parts}
     summary = read_header(out / "summary.json")
     codebook = read_codebook(out / "codebook.safetensors")
     return Prepared(out, splits, read_skipped(out / "skipped.jsonl"), codebook, summary, was_done=was_done)
+
+
+def _manifest(stem: Path, settings: Preparation) -> Manifest:
+    found = manifest_beside(stem)
+    if found is None:
+        raise InputError(f"{stem}.tsv is gone: run the same command again")
+    return read_manifest(found, settings.corpus.sample_rate)
 
 
 def _json(settings: Preparation) -> Any:

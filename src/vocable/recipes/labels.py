@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from vocable.audio.blocks import Block, blocks_of, shard_bounds
 from vocable.audio.faults import Skipped
 from vocable.audio.manifest import Manifest
-from vocable.audio.manifest_files import write_manifest
 from vocable.clustering.codebook import Codebook
 from vocable.errors import InputError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Finished, Stage
 from vocable.features.pipeline import FramePipeline, skipped_rows
+from vocable.recipes.beside import manifest_files, possible_manifest_files, write_manifest_beside
 from vocable.units.label_files import SUFFIXES, header_file, text_writer, write_units
 from vocable.units.labelling import LabelBlocks, labelled_rows, units_header
 from vocable.units.units import Sequence as UnitSequence
@@ -57,16 +58,24 @@ class Labels:
         write_label_files(folder, name, forms, header, self.kept, self.sequences)
 
 
-def label_manifest(
-    manifest: Manifest, pipeline: FramePipeline, codebook: Codebook, engine: Engine, folder: Path, title: str = "units"
-) -> Labels:
-    """Label this run's part of a manifest's blocks; results go to the ledger in `folder`."""
+def label_manifests(
+    manifests: Mapping[str, Manifest], pipeline: FramePipeline, codebook: Codebook, engine: Engine, folder: Path, title: str
+) -> dict[str, Labels]:
+    """Label this run's part of the blocks of some manifests; results go to the ledger in `folder`.
+
+    They are one stage, so that the part of the work that finishes last sees all results, whichever manifest they are of.
+    """
     job = LabelBlocks(pipeline, codebook)
-    blocks = list(blocks_of(manifest))
+    cuts = {name: list(blocks_of(manifest)) for name, manifest in manifests.items()}
+    blocks = [block for cut in cuts.values() for block in cut]
     mine = slice(*shard_bounds(len(blocks), engine.work.nshard, engine.work.rank))
     with progress(title, sum(block.size for block in blocks[mine])) as shown:
         finished = Stage("units", [job.key, engine.work.kind], folder).run(job, blocks, engine, shown, mine)
-    return Labels(finished, manifest, codebook)
+    entries = iter(finished.blocks)
+    return {
+        name: Labels(replace(finished, blocks=list(islice(entries, len(cut)))), manifests[name], codebook)
+        for name, cut in cuts.items()
+    }
 
 
 def write_label_files(
@@ -91,7 +100,7 @@ def write_label_files(
         InputError: the compact form is asked for and there is no manifest to take ids from.
     """
     if manifest is not None:
-        write_manifest(folder / manifest_name(name, manifest), manifest)
+        write_manifest_beside(folder / name, manifest)
     for form in forms:
         path = folder / f"{name}{form}"
         if form != ".units":
@@ -107,16 +116,11 @@ def write_label_files(
 def label_files(folder: Path, name: str, forms: Sequence[str] = (), manifest: Manifest | None = None) -> list[Path]:
     """Return what `write_label_files` writes; without forms, what it writes in any form with any manifest."""
     if forms:
-        files = [] if manifest is None else [folder / manifest_name(name, manifest)]
+        files = [] if manifest is None else manifest_files(folder / name, manifest)
     else:
-        forms, files = SUFFIXES, [folder / f"{name}.tsv", folder / f"{name}.csv"]
+        forms, files = SUFFIXES, possible_manifest_files(folder / name)
     for form in forms:
         files.append(folder / f"{name}{form}")
         if form != ".units":
             files.append(header_file(files[-1]))
     return files
-
-
-def manifest_name(name: str, manifest: Manifest) -> str:
-    """Return what a manifest beside labels or frames is called: fairseq's form, or a table where that can't hold it."""
-    return f"{name}.csv" if manifest.channels else f"{name}.tsv"

@@ -8,13 +8,15 @@ from pathlib import Path
 from vocable.audio.faults import Skipped, require_none
 from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import check_form, read_manifest, write_manifest
-from vocable.audio.speakers import split
+from vocable.audio.speakers import check_fraction, split
 from vocable.errors import InputError
 from vocable.execution.engine import Engine, Work
-from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
-from vocable.recipes.labels import manifest_name
+from vocable.recipes.beside import manifest_files, possible_manifest_files
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_speakers, require_usable
 from vocable.recipes.skipping import keep_skipped
 from vocable.recipes.workplace import Claim, open_workplace
+
+_SIDES = ("train", "valid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,9 @@ class Splitting:
     by_speaker: bool = False
     """Keep each speaker's utterances on one side."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fraction(self.valid_percent)
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ def list_audio(
     place = out if in_two else out.parent
     record = place / "skipped.jsonl" if in_two else out.with_suffix(".skipped.jsonl")
     require_source(source)
+    if splitting.by_speaker:
+        require_speakers(source, corpus, "a split by speaker")
     folder = open_workplace(place)
     with Engine(work) as engine:
         opened = open_corpus(source, corpus, engine, folder, share=True)
@@ -81,12 +88,12 @@ def list_audio(
     require_usable(opened, source)
     if in_two:
         sides = split(opened.manifest, splitting.valid_percent, splitting.seed, splitting.by_speaker)
-        parts = {place / manifest_name(name, side): side for name, side in zip(("train", "valid"), sides, strict=True)}
+        parts = {path: side for name, side in zip(_SIDES, sides, strict=True) for path in manifest_files(place / name, side)}
+        rivals = [path for name in _SIDES for path in possible_manifest_files(place / name)]
     else:
-        parts = {out: opened.manifest}
-    claim = Claim.of(
-        folder, out.name if not in_two else "split", {"audio": opened.state, **asdict(corpus), **asdict(splitting)}, parts
-    )
+        parts, rivals = {out: opened.manifest}, []
+    made_from = {"audio": opened.state, **asdict(corpus), **asdict(splitting)}
+    claim = Claim.of(folder, f"manifest-{'split' if in_two else out.name}", made_from, parts, companions=rivals)
     claim.check(overwrite, source)
     keep_skipped(opened.skipped, record)
     if strict:
@@ -94,7 +101,7 @@ def list_audio(
     if claim.is_settled():
         there = {path: read_manifest(path, corpus.sample_rate) for path in parts}
         return Listed(there, opened.skipped, record, was_done=True)
-    with claim.taken(overwrite):
+    with claim.taken(overwrite) as staged:
         for path, rows in parts.items():
-            write_manifest(path, rows)
+            write_manifest(staged / path.name, rows)
     return Listed(parts, opened.skipped, record)

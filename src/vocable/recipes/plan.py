@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,57 +18,94 @@ from vocable.clustering.codebook import Codebook
 from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import duration
 from vocable.features.pipeline import FramePipeline
-from vocable.recipes.corpus import CorpusSettings, open_corpus, require_usable
-from vocable.recipes.fitting import FitSettings, sampled_rows
-from vocable.recipes.frames import FrameChoice, spec_of
+from vocable.features.store import StoredFrames
+from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_usable
+from vocable.recipes.dumped import origin_of
+from vocable.recipes.fitting import FitSettings, require_frames_for, sampled_rows, sampled_utterances
+from vocable.recipes.frames import FrameChoice, require_speakers_for, spec_of
 from vocable.recipes.label_preparation import Preparation
+from vocable.recipes.manifests import Splitting
 
 _PROBE_SECONDS = 30.0  # of audio: a few hundredths of a second of work
 _WORKER_BYTES = 150 << 20  # Python, NumPy and a block in flight
-_FIT_OPERATIONS_PER_SECOND = 20e9  # multiplications of k-means on a core, over all its passes
-_PASSES = 12
+_OPERATIONS_PER_SECOND = 20e9  # multiplications of k-means and of labelling on a core
+_READING = 500e6  # bytes of dumped frames a second, from a disk
+_PASSES = 24  # of k-means over all frames of its sample, those over parts of it included
+_ROW_BYTES = 80  # of a manifest
 
 
 @dataclass(frozen=True)
 class Plan:
     """An estimate."""
 
-    manifest: Manifest
-    skipped: dict[str, int]
-    frames: int
+    utterances: int
+    frames: int | None
+    """None where no frames are made."""
     written: int
     """Bytes."""
     memory: int
     """Bytes."""
     time: float
     """Seconds, of the part of the work this run does."""
+    seconds: float | None = None
+    """Of audio; None where frames don't say how many they stand for."""
+    skipped: dict[str, int] | None = None
+    """Left out by their headers; None where no audio is looked at."""
     part: str = ""
     """Which part of the work that is, if it is cut."""
 
     def rows(self) -> dict[str, Any]:
         """Return what to show: name → value."""
+        rows: dict[str, Any] = {"usable utterances": self.utterances}
+        if self.skipped is not None:
+            counts = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
+            rows["left out by their headers"] = counts or "none"
+        if self.seconds is not None:
+            rows["hours of audio"] = self.seconds / 3600
+        if self.frames is not None:
+            rows["frames"] = self.frames
         return {
-            "usable utterances": len(self.manifest),
-            "left out by their headers": ", ".join(f"{count} {reason}" for reason, count in self.skipped.items()) or "none",
-            "hours of audio": self.manifest.seconds / 3600,
-            "frames": self.frames,
-            "writes": f"about {self.written / 1e6:,.1f} MB",
+            **rows,
+            "writes": f"about {_size(self.written)}",
             "memory": f"about {self.memory / 2**30:.2f} GiB",
             f"time{self.part}": f"about {duration(self.time)}",
         }
 
 
+def plan_manifest(source: Path, settings: CorpusSettings, splitting: Splitting, work: Work) -> Plan:
+    """Say what a manifest would list; headers are read for that, which is all the work there is."""
+    begun = time.monotonic()
+    opened = _opened(source, settings, work)
+    taken = time.monotonic() - begun
+    manifest = opened.manifest
+    split(manifest, splitting.valid_percent, splitting.seed, splitting.by_speaker)  # says now what is wrong with it
+    return Plan(
+        utterances=len(manifest),
+        frames=None,
+        written=len(manifest) * _ROW_BYTES,
+        memory=work.workers * _WORKER_BYTES,
+        time=taken / work.nshard,
+        seconds=manifest.seconds,
+        skipped=count_reasons(opened.skipped),
+        part=_part(work),
+    )
+
+
 def plan_labels(source: Path, settings: Preparation, work: Work) -> Plan:
     """Estimate a fit and the labels of all audio; nothing is written."""
     frames, fit = settings.frames, settings.fit
-    plan = _plan(source, settings.corpus, _spec(frames, settings.corpus), work, 1, _statistics(frames), fit, fit.clusters)
-    split(plan.manifest, settings.valid_percent, fit.seed, settings.by_speaker)  # says now what is wrong with it
-    return plan
+    settings.require_speakers(source)
+    opened = _opened(source, settings.corpus, work)
+    require_speakers_for(frames.normalize, opened.manifest)
+    split(opened.manifest, settings.valid_percent, fit.seed, settings.by_speaker)  # says now what is wrong with it
+    return _plan(opened, _spec(frames, settings.corpus), work, 1, _statistics(frames), fit, fit.clusters)
 
 
 def plan_fit(source: Path, corpus: CorpusSettings, frames: FrameChoice, fit: FitSettings, work: Work) -> Plan:
     """Estimate a fit alone."""
-    return _plan(source, corpus, _spec(frames, corpus), work, 0, _statistics(frames), fit)
+    opened = _opened(source, corpus, work)
+    require_speakers_for(frames.normalize, opened.manifest)
+    return _plan(opened, _spec(frames, corpus), work, 0, _statistics(frames), fit)
 
 
 def plan_units(source: Path, corpus: CorpusSettings, codebook: Codebook, work: Work) -> Plan:
@@ -77,14 +115,56 @@ def plan_units(source: Path, corpus: CorpusSettings, codebook: Codebook, work: W
         MismatchError: the codebook doesn't say what frames it is for.
     """
     spec = spec_of(codebook)
-    corpus = replace(corpus, sample_rate=spec.sample_rate)
-    by_speaker = codebook.normalization.scope == "speaker"
-    return _plan(source, corpus, spec, work, 1, int(by_speaker), clusters=len(codebook))
+    opened = _opened(source, replace(corpus, sample_rate=spec.sample_rate), work)
+    require_speakers_for(codebook.normalization.scope, opened.manifest)
+    return _plan(opened, spec, work, 1, int(codebook.normalization.scope == "speaker"), clusters=len(codebook))
 
 
 def plan_dump(source: Path, corpus: CorpusSettings, frames: FrameChoice, work: Work) -> Plan:
     """Estimate a dump of frames."""
-    return _plan(source, corpus, _spec(frames, corpus), work, 1, _statistics(frames))
+    opened = _opened(source, corpus, work)
+    require_speakers_for(frames.normalize, opened.manifest)
+    return _plan(opened, _spec(frames, corpus), work, 1, _statistics(frames))
+
+
+def plan_stored_fit(stores: Sequence[StoredFrames], fit: FitSettings, work: Work) -> Plan:
+    """Estimate a fit to dumped frames."""
+    chosen = sampled_utterances(stores, fit)
+    held = sum(int(store.lengths.sum()) for store in stores)
+    share = len(chosen) / max(sum(map(len, stores)), 1)
+    held = round(held * share)
+    require_frames_for(held, fit.clusters)
+    dim = stores[0].dim
+    seconds = held * dim * (4 / _READING + _PASSES * fit.clusters / _OPERATIONS_PER_SECOND / work.workers)
+    return _stored_plan(stores, work, fit.clusters * dim * 4, 3 * 4 * held * dim, seconds)
+
+
+def plan_stored_units(stores: Sequence[StoredFrames], codebook: Codebook, work: Work) -> Plan:
+    """Estimate the labels of dumped frames."""
+    frames, dim = sum(len(store.array) for store in stores), stores[0].dim
+    seconds = frames * dim * (4 / _READING + len(codebook) / _OPERATIONS_PER_SECOND / work.workers)
+    return _stored_plan(stores, work, _label_bytes(frames, len(codebook)), 0, seconds / work.nshard, _part(work))
+
+
+def _stored_plan(stores: Sequence[StoredFrames], work: Work, written: int, held: int, seconds: float, part: str = "") -> Plan:
+    frames, spec = sum(len(store.array) for store in stores), origin_of(stores[0].path).spec
+    return Plan(
+        utterances=sum(map(len, stores)),
+        frames=frames,
+        written=written,
+        memory=work.workers * _WORKER_BYTES + held,
+        time=seconds,
+        seconds=None if spec is None else frames / spec.rate,
+        part=part,
+    )
+
+
+def _opened(source: Path, corpus: CorpusSettings, work: Work) -> Corpus:
+    """Return the usable audio; what that takes is kept nowhere."""
+    with tempfile.TemporaryDirectory() as folder, Engine(work) as engine:
+        opened = open_corpus(source, corpus, engine, Path(folder))
+    require_usable(opened, source)
+    return opened
 
 
 def _spec(frames: FrameChoice, corpus: CorpusSettings) -> FeatureSpec:
@@ -96,9 +176,20 @@ def _statistics(frames: FrameChoice) -> int:
     return int(frames.normalize in ("corpus", "speaker"))
 
 
+def _part(work: Work) -> str:
+    return f" of part {work.rank} of {work.nshard}" if work.nshard > 1 else ""
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
+
+
+def _label_bytes(frames: int, clusters: int) -> int:
+    return frames * (len(str(clusters - 1)) + 1)
+
+
 def _plan(
-    source: Path,
-    corpus: CorpusSettings,
+    opened: Corpus,
     spec: FeatureSpec,
     work: Work,
     cut: int,
@@ -109,8 +200,7 @@ def _plan(
     """Estimate; without clusters, frames are written unless something is fitted.
 
     Args:
-        source: of the audio.
-        corpus: which of it.
+        opened: the audio.
         spec: of the frames.
         work: where it runs.
         cut: passes over the audio that the parts of the work share.
@@ -118,29 +208,28 @@ def _plan(
         fit: what is fitted, by each part.
         clusters: of the labels that are written.
     """
-    with tempfile.TemporaryDirectory() as folder, Engine(work) as engine:
-        opened = open_corpus(source, corpus, engine, Path(folder))
-    require_usable(opened, source)
     manifest = opened.manifest
     frames = sum(spec.frame_count(samples) for samples in manifest.samples.tolist())
     held, fitting = 0, 0.0
     if fit is not None:
         held = sum(spec.frame_count(int(manifest.samples[row])) for row in sampled_rows(manifest, spec, fit))
+        require_frames_for(held, fit.clusters)
         whole += held / max(frames, 1)
-        fitting = 2 * _PASSES * held * spec.dim * fit.clusters / _FIT_OPERATIONS_PER_SECOND
+        fitting = _PASSES * held * spec.dim * fit.clusters / _OPERATIONS_PER_SECOND
     if clusters is not None:
-        written = frames * (len(str(clusters - 1)) + 1)
+        written = _label_bytes(frames, clusters)
     else:
         written = frames * spec.dim * 4 if fit is None else fit.clusters * spec.dim * 4
     seconds = (whole + cut / work.nshard) * manifest.seconds / _measured_rate(manifest, spec) + fitting
     return Plan(
-        manifest=manifest,
-        skipped=count_reasons(opened.skipped),
+        utterances=len(manifest),
         frames=frames,
         written=written,
         memory=work.workers * _WORKER_BYTES + 3 * 4 * held * spec.dim,
         time=seconds / work.workers,
-        part=f" of part {work.rank} of {work.nshard}" if work.nshard > 1 else "",
+        seconds=manifest.seconds,
+        skipped=count_reasons(opened.skipped),
+        part=_part(work),
     )
 
 

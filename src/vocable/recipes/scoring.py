@@ -10,7 +10,8 @@ from typing import Any
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.errors import InputError, MismatchError
 from vocable.evaluation.unit_quality import SILENCES, PhoneScores, phone_scores
-from vocable.recipes.checking import check_surveyed, manifest_beside, read_rows_of
+from vocable.recipes.beside import manifest_beside
+from vocable.recipes.checking import check_surveyed, read_rows_of
 from vocable.timelines.alignments import Alignments
 from vocable.units.label_files import read_units
 from vocable.units.units import Survey, Units
@@ -51,7 +52,7 @@ class UnitScores:
 
 
 def score_units(
-    labels: Path, truth: Truth | None = None, manifest: Path | None = None, rate: float | None = None, window: float = 0.025
+    labels: Path, truth: Truth | None = None, manifest: Path | None = None, rate: float | None = None, window: float | None = None
 ) -> UnitScores:
     """Score a label file; with alignments, frame i stands at the centre of its analysis window.
 
@@ -60,7 +61,7 @@ def score_units(
         truth: phones.
         manifest: whose rows the labels are; by default the one of the same name beside them.
         rate: units per second, where the labels don't say.
-        window: seconds of an analysis window, where the labels don't say.
+        window: seconds of an analysis window, where the labels don't say, and of per-frame labels; 0.025 by default.
 
     Raises:
         InputError: the rate or the utterances' names can't be known, or there is no alignment.
@@ -76,6 +77,9 @@ def score_units(
     units = read_units(labels)
     survey = Survey.of(units, units.header.clusters)
     notes = check_surveyed(labels, units.header, survey, manifest=manifest, rate=rate)
+    if window is not None and units.header.features and (truth is None or truth.alignments.is_dir()):
+        raise InputError(f"--window {window:g}: {labels} says itself what its frames are; leave it out")
+    window = 0.025 if window is None else window
     rate = units.header.rate or rate
     usage = usage_scores(survey, units.header.clusters, rate)
     if truth is None:
@@ -97,7 +101,7 @@ def score_units(
 def _ids(labels: Path, units: Units, manifest: Path | None) -> tuple[str, ...]:
     if units.ids is not None:
         return units.ids
-    rows = manifest or manifest_beside(labels)
+    rows = manifest or manifest_beside(labels.with_suffix(""))
     if rows is None:
         raise InputError(f"{labels} doesn't hold utterance ids, and no manifest of its name lies beside it: give --manifest")
     found = read_rows_of(rows, units.header)

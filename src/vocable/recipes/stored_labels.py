@@ -19,7 +19,7 @@ from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Finished, Payload, Stage
 from vocable.features.store import StoredFrames
-from vocable.recipes.dumped import Origin, require_one_manifest, rows_of
+from vocable.recipes.dumped import Origin, require_one_manifest
 from vocable.units.labelling import units_header
 from vocable.units.units import Sequence, UnitsHeader, unit_type
 
@@ -81,17 +81,6 @@ def label_stores(
     for block, reason in finished.given_up():
         raise InputError(f"utterances {block.first + 1} to {block.last} of {block.npy} could not be labelled: {reason}")
     return StoredLabels(finished, codebook)
-
-
-def joined_rows(origins: list[Origin], stores: list[StoredFrames]) -> Manifest | None:
-    """Return the rows of all shards as one manifest, or None if manifests of ours don't lie beside all of them."""
-    found = [rows_of(store.path, origin) for store, origin in zip(stores, origins, strict=True)]
-    rows = [part for part in found if part is not None]
-    if len(rows) != len(stores) or any(len(part) != len(store) for part, store in zip(rows, stores, strict=True)):
-        return None
-    if len({part.root for part in rows}) > 1 or len({name for part in rows for name in part.ids}) != sum(map(len, rows)):
-        return None
-    return Manifest.of((item for part in rows for item in part), rows[0].root, rows[0].sample_rate)
 
 
 @dataclass(frozen=True)

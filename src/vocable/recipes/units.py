@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from vocable.artefacts.headers import digest_of
 from vocable.audio.faults import Skipped, require_none
+from vocable.audio.manifest import Manifest
 from vocable.clustering.codebook import Codebook
 from vocable.execution.engine import Engine, Work
 from vocable.features.store import StoredFrames
-from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
-from vocable.recipes.dumped import origin_of, stores_in
+from vocable.recipes.beside import possible_manifest_files
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_speakers, require_usable
+from vocable.recipes.dumped import joined_rows, origin_of, stores_in
 from vocable.recipes.frames import pipeline_of
-from vocable.recipes.labels import label_files, label_manifest, write_label_files
+from vocable.recipes.labels import label_files, label_manifests, write_label_files
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
-from vocable.recipes.stored_labels import joined_rows, label_stores
-from vocable.recipes.workplace import Claim, open_workplace
+from vocable.recipes.stored_labels import label_stores
+from vocable.recipes.workplace import Claim, open_workplace, require_name
 from vocable.units.labelling import LabelBlocks
 
 
@@ -67,11 +70,24 @@ def label_source(
     """
     found, stores = stores_in(source, name) if source.is_dir() else ("", [])
     require_source(source)
+    if name is not None:
+        require_name(name)
+    if codebook.normalization.scope == "speaker" and not stores:
+        require_speakers(source, corpus, "normalising per speaker")
     folder = open_workplace(out)
     with Engine(work) as engine:
         if stores:
             return _from_stores(stores, codebook, out, name or found, forms, engine, folder, overwrite)
         return _from_audio(source, codebook, out, name or "units", forms, corpus, engine, folder, strict, overwrite)
+
+
+def _claim(
+    folder: Path, made_from: dict[str, Any], out: Path, name: str, forms: Sequence[str], manifest: Manifest | None
+) -> Claim:
+    """Return the claim on the label files of a name."""
+    companions = possible_manifest_files(out / name)
+    files = label_files(out, name, forms, manifest)
+    return Claim.of(folder, f"units-{name}", made_from, files, label_files(out, name), companions)
 
 
 def _from_stores(
@@ -85,9 +101,9 @@ def _from_stores(
     overwrite: bool,
 ) -> Labelled:
     origins = [origin_of(store.path) for store in stores]
-    rows = joined_rows(origins, stores)
+    rows = joined_rows(stores, origins)
     made_from = {"codebook": codebook.digest, "frames": digest_of([store.content for store in stores])}
-    claim = Claim.of(folder, name, made_from, label_files(out, name, forms, rows), label_files(out, name))
+    claim = _claim(folder, made_from, out, name, forms, rows)
     claim.check(overwrite)
     labels = label_stores(stores, origins, codebook, engine, folder)
     if labels.missing:
@@ -96,8 +112,8 @@ def _from_stores(
         list(claim.files), sum(map(len, stores)), sum(len(store.array) for store in stores), was_done=claim.is_settled()
     )
     if not done.was_done:
-        with claim.taken(overwrite):
-            write_label_files(out, name, forms, labels.header(rows), rows, labels.sequences)
+        with claim.taken(overwrite) as staged:
+            write_label_files(staged, name, forms, labels.header(rows), rows, labels.sequences)
     return done
 
 
@@ -125,20 +141,22 @@ def _from_audio(
         "device": engine.work.kind,
         "audio": opened.state,
     }
-    claim = Claim.of(folder, name, made_from, label_files(out, name, forms, opened.manifest), label_files(out, name))
+    claim = _claim(folder, made_from, out, name, forms, opened.manifest)
     claim.check(overwrite, source)
     if strict:
         refuse_skipped(opened.skipped, record)
-    labels = label_manifest(opened.manifest, pipeline, codebook, engine, folder)
+    labels = label_manifests({name: opened.manifest}, pipeline, codebook, engine, folder, "units")[name]
     if labels.missing:
         return Labelled(list(claim.files), missing=labels.missing)
     skipped = [*opened.skipped, *labels.skipped.values()]
     keep_skipped(skipped, record)
     if strict:
         require_none(skipped, record)
+    require_some(len(labels.kept), skipped, source)
     was_done = claim.is_settled()
     if not was_done:
-        with claim.taken(overwrite, lasting=not any(labels.finished.given_up())):  # what killed its worker is tried again
-            labels.write(out, name, forms)
+        # What killed its worker is tried again.
+        with claim.taken(overwrite, lasting=not any(labels.finished.given_up())) as staged:
+            labels.write(staged, name, forms)
     frames = sum(length for _, entry in labels.finished.done() for length in entry.summary["lengths"])
     return Labelled(list(claim.files), len(labels.kept), frames, skipped, record, was_done=was_done)

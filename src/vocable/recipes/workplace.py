@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vocable.artefacts.headers import canonical_json, digest_of
-from vocable.artefacts.writing import remove_leftovers, write_text
-from vocable.errors import InputError
+from vocable.artefacts.writing import part_beside, remove_leftovers, write_text
+from vocable.errors import DiskFullError, InputError
 
 NAME = ".vocable"
 """May be removed when nothing runs; what it held is then worked out anew."""
@@ -27,12 +30,23 @@ def open_workplace(out: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{out} can't be a folder: there is a file of that name on the way; give another path") from error
+        wanted = folder if out.is_dir() else out
+        raise InputError(f"{wanted} can't be a folder: there is a file of that name on the way; give another path") from error
     except OSError as error:
         raise InputError(f"{out} can't be written to ({(error.strerror or str(error)).lower()}): give another path") from error
     remove_leftovers(out)
     remove_leftovers(folder)
     return folder
+
+
+def require_name(name: str) -> None:
+    """Refuse what can't be the name of files in a folder.
+
+    Raises:
+        InputError: it is empty, leads elsewhere, is too long, or can't be printed on a line.
+    """
+    if not name or name in (".", "..") or {"/", os.sep} & set(name) or not name.isprintable() or len(os.fsencode(name)) > 150:
+        raise InputError(f"--name {name!r}: give a plain name for the files, such as train")
 
 
 @dataclass(frozen=True)
@@ -41,10 +55,11 @@ class Claim:
 
     Args:
         folder: the work folder.
-        name: of the results.
+        name: of the results; no other kind of job has one of these.
         made_from: all they are made from, as JSON gives it back.
-        files: the results.
+        files: the results, in one folder; the first says that all are there: it goes first, and comes last.
         rivals: files that other settings make, and that would be taken for results of these.
+        companions: rivals that don't stay beside these results either, where they aren't among them.
     """
 
     folder: Path
@@ -52,14 +67,22 @@ class Claim:
     made_from: dict[str, Any]
     files: tuple[Path, ...]
     rivals: tuple[Path, ...] = ()
+    companions: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, folder: Path, name: str, made_from: dict[str, Any], files: Iterable[Path], rivals: Iterable[Path] = ()) -> Claim:
+    def of(
+        cls,
+        folder: Path,
+        name: str,
+        made_from: dict[str, Any],
+        files: Iterable[Path],
+        rivals: Iterable[Path] = (),
+        companions: Iterable[Path] = (),
+    ) -> Claim:
         """Make a claim on files for what a JSON object says they are made from; digests stand for what is long."""
-        files = tuple(files)
-        return cls(
-            folder, name, json.loads(canonical_json(made_from)), files, tuple(path for path in rivals if path not in files)
-        )
+        files, companions = tuple(files), tuple(companions)
+        others = tuple(path for path in dict.fromkeys((*rivals, *companions)) if path not in files)
+        return cls(folder, name, json.loads(canonical_json(made_from)), files, others, companions)
 
     @property
     def key(self) -> str:
@@ -67,28 +90,43 @@ class Claim:
         return digest_of(self.made_from)
 
     def is_settled(self) -> bool:
-        """Tell whether all results stand, made from the same."""
-        return self._noted() == {"made_from": self.made_from, "done": True} and all(path.exists() for path in self.files)
+        """Tell whether all results stand as they were written, made from the same."""
+        return bool(self.is_ours() and self._noted().get("done")) and all(self.stands(path) for path in self.files)
 
     def is_known(self) -> bool:
         """Tell whether the work folder remembers any claim of this name."""
         return bool(self._noted())
 
+    def is_ours(self) -> bool:
+        """Tell whether what stands, all or a part, is made from the same."""
+        return bool(self._noted().get("made_from") == self.made_from)
+
+    def stands(self, path: Path) -> bool:
+        """Tell whether a result stands as it was written, made from the same."""
+        noted = self._noted()
+        known = noted.get("files", {}).get(path.name)
+        return bool(noted.get("made_from") == self.made_from and known is not None and _compared(path, known))
+
     def check(self, overwrite: bool, source: Path | None = None) -> None:
         """Refuse, before any work, to replace results of something else unasked, or what the work is on.
 
         Raises:
-            InputError: results of something else stand there; or the source is one of the files.
+            InputError: results of something else stand there, or were changed; or the source is one of the files.
         """
         if source is not None and any(source.resolve() == path.resolve() for path in (*self.files, *self.rivals)):
             raise InputError(f"{source} is one of the files to write: give another name or folder for them")
-        standing = self._foreign()
-        if standing and not overwrite:
+        if overwrite:
+            return
+        if standing := self._foreign():
             raise InputError(f"{standing[0]} is there already ({self._why()}): give another name, or --overwrite")
+        if changed := self._changed():
+            raise InputError(f"{changed[0]} was changed after it was written: give another name, or --overwrite to make it anew")
 
     @contextmanager
-    def taken(self, overwrite: bool, lasting: bool = True) -> Iterator[None]:
-        """Write the results in this block, once everything is ready for it: results of something else go now, not before.
+    def taken(self, overwrite: bool, lasting: bool = True) -> Iterator[Path]:
+        """Write the results, by their names, to the folder that is given; they go into place together when the block ends well.
+
+        So results of something else stand until these are whole, whatever happens meanwhile.
 
         Args:
             overwrite: replace results of something else.
@@ -98,18 +136,32 @@ class Claim:
             InputError: results of something else stand there; or another run took the names meanwhile.
         """
         self.check(overwrite)
-        for path in self._foreign():
-            path.unlink()
-        self._note(done=False)
-        yield
-        if not self.is_ours():
-            raise InputError(f"another run writes other results to {self.files[0].parent}: run them one after the other")
-        if lasting:
-            self._note(done=True)
+        place, target = part_beside(self.folder / self.name), self.files[0].parent
+        place.mkdir(parents=True)
+        try:
+            yield place
+            self.check(overwrite)
+            self._put_in_place(place, target, lasting)
+        except DiskFullError as error:
+            raise DiskFullError(str(error).replace(str(place), str(target))) from error
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
-    def is_ours(self) -> bool:
-        """Tell whether what stands, all or a part, is made from the same."""
-        return bool(self._noted().get("made_from") == self.made_from)
+    def _put_in_place(self, place: Path, target: Path, lasting: bool) -> None:
+        # Headers come before what they are of, which would be taken for foreign without them; the first of the files comes last.
+        made = sorted(place.iterdir(), key=lambda path: (path.name == self.files[0].name, path.suffix != ".json", path.name))
+        states = {path.name: _state(path) for path in made}
+        leaving = self._foreign() + [path for path in self.companions if path.exists()]
+        self._note(done=False)
+        self.files[0].unlink(missing_ok=True)
+        for path in leaving:
+            if path.name not in states:
+                path.unlink(missing_ok=True)
+        for path in made:
+            path.replace(target / path.name)
+        if not self.is_ours():
+            raise InputError(f"another run writes other results to {target}: run them one after the other")
+        self._note(done=lasting, files=states)
 
     def _why(self) -> str:
         """Return what tells the results that stand from those that are wanted."""
@@ -118,23 +170,54 @@ class Claim:
         return _difference(self._noted()["made_from"], self.made_from, "it")
 
     def _foreign(self) -> list[Path]:
-        if self.is_ours():
-            return []
-        return [path for path in (*self.files, *self.rivals) if path.exists()]
+        standing = [path for path in (*self.files, *self.rivals) if path.exists()]
+        return [] if self.is_ours() else standing  # in this order: what another process puts there now, it has noted before
 
-    def _note(self, done: bool) -> None:
-        write_text(self._path, canonical_json({"made_from": self.made_from, "done": done}))
+    def _changed(self) -> list[Path]:
+        """Return results that stand, but not as they were written."""
+        known = self._noted().get("files", {})
+        return [path for path in self.files if path.name in known and _compared(path, known[path.name]) is False]
+
+    def _note(self, done: bool, files: dict[str, Any] | None = None) -> None:
+        write_text(self._path, canonical_json({"made_from": self.made_from, "done": done, "files": files or {}}))
 
     def _noted(self) -> dict[str, Any]:
         try:
             found = json.loads(self._path.read_text())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) and isinstance(found.get("made_from"), dict) else {}
+        parts = (found.get("made_from"), found.get("files")) if isinstance(found, dict) else ()
+        return found if parts and all(isinstance(part, dict) for part in parts) else {}
 
     @property
     def _path(self) -> Path:
         return self.folder / f"{self.name}.claim.json"
+
+
+_DIGESTED = 256 << 20  # bytes: of larger files, frames that were dumped, size and time have to do
+
+
+def _state(path: Path) -> list[Any]:
+    """Return what tells a file from one that was changed: size, time, and the digest of the content."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, _digest(path) if status.st_size <= _DIGESTED else None]
+
+
+def _compared(path: Path, known: list[Any]) -> bool | None:
+    """Tell whether a file is as it was noted; None if it isn't there."""
+    size, time, digest = known
+    try:
+        status = path.stat()
+        if status.st_size != size:
+            return False
+        return bool(status.st_mtime_ns == time or digest is None or _digest(path) == digest)  # a copied folder has other times
+    except FileNotFoundError:
+        return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _CHANGED = {

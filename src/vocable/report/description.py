@@ -26,6 +26,7 @@ from vocable.units.label_files import SUFFIXES, header_file, open_units
 from vocable.units.units import Survey, UnitsHeader
 from vocable.units.usage import usage_scores
 
+_OURS = {*SUFFIXES, ".safetensors", ".npy", ".len"}
 _RUN_LOG = re.compile(r"run-\d+\.jsonl")
 
 
@@ -37,6 +38,8 @@ class Description:
     rows: dict[str, Any] = field(default_factory=dict)
     parts: list[tuple[str, Description]] = field(default_factory=list)
     """For a folder: its files."""
+    broken: str | None = None
+    """What is wrong with a file that by its name is one of ours."""
 
 
 def describe(path: Path) -> Description:
@@ -79,7 +82,8 @@ def _folder(path: Path) -> Description:
             try:
                 parts.append((item.name, describe(item)))
             except VocableError as error:
-                parts.append((item.name, Description(f"not recognised ({error})")))
+                broken = str(error) if item.suffix in _OURS else None
+                parts.append((item.name, Description(f"not recognised ({error})", broken=broken)))
     if not parts:
         raise InputError(f"{path} holds no files to describe")
     return Description(f"a folder of {len(parts)} files", {}, parts)
@@ -191,6 +195,9 @@ def _tensors(path: Path) -> Description:
     return _codebook(read_codebook(path))
 
 
+_FITTED = {"frames", "utterances", "inertia", "settings", "seeding", "passes"}
+
+
 def _codebook(codebook: Codebook) -> Description:
     rows: dict[str, Any] = {
         "clusters": len(codebook),
@@ -200,7 +207,7 @@ def _codebook(codebook: Codebook) -> Description:
     fit = codebook.fit
     if "imported" in fit:
         rows["imported from"] = fit["imported"]
-    else:
+    elif set(fit) >= _FITTED and set(fit["settings"]) >= {"algorithm", "seed"}:
         rows |= {
             "fitted to": f"{fit['frames']:,} frames of {fit['utterances']:,} utterances",
             "inertia a frame": fit["inertia"] / fit["frames"],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from vocable.errors import InputError
+from vocable.errors import InputError, sentence_of
 from vocable.timelines.tables import read_frame_labels, read_tsv
 from vocable.timelines.textgrid import read_textgrid
 from vocable.timelines.timeline import Timeline
@@ -23,6 +25,9 @@ class Alignments:
         tier: the TextGrid tier, or the column of a TSV; by default phones, or the third column.
         rate: frames per second of per-frame labels.
         first_centre: time of the first frame's centre, in seconds; 0.0125 for 25 ms windows.
+
+    Raises:
+        InputError: it isn't there, can't be listed, holds nothing, or has two files for one utterance.
     """
 
     def __init__(self, path: str | Path, tier: str | None = None, rate: float = 100.0, first_centre: float = 0.0125) -> None:
@@ -31,8 +36,11 @@ class Alignments:
         self._timelines: dict[str, Timeline] = {}
         self._frame_counts: dict[str, int] = {}
         if self.path.is_dir():
-            found = sorted(item for item in self.path.rglob("*") if item.suffix.lower() in _READERS)
-            self._files = {item.relative_to(self.path).with_suffix("").as_posix(): item for item in found}
+            for item in sorted(_files_in(self.path)):
+                name = item.relative_to(self.path).with_suffix("").as_posix()
+                if name in self._files:
+                    raise InputError(f"{self._files[name]} and {item} both align {name!r}: remove one, or give one kind a folder")
+                self._files[name] = item
         elif self.path.is_file():
             frames = read_frame_labels(self.path)
             self._timelines = {name: Timeline.from_frames(labels, rate, first_centre) for name, labels in frames.items()}
@@ -83,6 +91,16 @@ class Alignments:
         """Return how many per-frame labels an utterance has; None where it has intervals, or nothing."""
         name = self.name_of(utterance)
         return None if name is None else self._frame_counts.get(name)
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Yield the alignments in a folder, at any depth."""
+
+    def refuse(error: OSError) -> None:  # os.walk, like Path.rglob, passes over what can't be listed
+        raise InputError(sentence_of(error)) from error
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in names if Path(name).suffix.lower() in _READERS)
 
 
 def _last_part(name: str) -> str:

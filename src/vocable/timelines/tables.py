@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from vocable.errors import InputError
-from vocable.timelines.timeline import Timeline
+from vocable.timelines.timeline import IntervalError, Timeline
 
 
 def read_tsv(path: str | Path, column: str | None = None) -> Timeline:
     """Read columns start, end and a label (`column`, or the third) from a tab-separated file with a header line.
 
     Raises:
-        InputError: a column is missing, a time is no number, or a line is not UTF-8; the message names the line.
+        InputError: a column is missing, a time is no number, an interval runs backwards or overlaps the next, or a line is
+            not UTF-8; the message names the line.
     """
     first, *lines = _lines(path)
     header = first.split("\t")
@@ -24,7 +25,7 @@ def read_tsv(path: str | Path, column: str | None = None) -> Timeline:
     if column is not None and column not in header:
         raise InputError(f"{path} has no column {column!r}; it has {', '.join(header)}")
     at = header.index(column) if column is not None else 2
-    starts, ends, labels = [], [], []
+    starts, ends, labels, numbers = [], [], [], []
     for number, line in enumerate(lines, 2):
         if not line.strip():
             continue
@@ -37,10 +38,11 @@ def read_tsv(path: str | Path, column: str | None = None) -> Timeline:
         starts.append(start)
         ends.append(end)
         labels.append(label)
+        numbers.append(number)
     try:
         return Timeline(np.array(starts), np.array(ends), tuple(labels))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    except IntervalError as error:
+        raise InputError(f"{path} line {numbers[error.interval]}: {error}: correct its times") from error
 
 
 def read_frame_labels(path: str | Path) -> dict[str, list[str]]:

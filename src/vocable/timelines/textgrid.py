@@ -12,8 +12,10 @@ from vocable.errors import InputError
 from vocable.timelines.timeline import Timeline
 
 # Praat's reader takes only the free-standing strings and numbers of a file, and nothing from a free-standing ! to the line's end.
+# What was matched is never given back (++, *+, ?+): otherwise a long word of digits takes the square of its length.
 _TOKEN = re.compile(
-    r'(?<![^\s"])![^\r\n]*|"(?:[^"]|"")*+(?:"|\Z)|(?<!\S)[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\S)|<exists>|<absent>'
+    r'(?<![^\s"])![^\r\n]*|"(?:[^"]|"")*+(?:"|\Z)|'
+    r"(?<!\S)[-+]?(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?\d++)?+(?!\S)|<exists>|<absent>"
 )
 
 

@@ -13,6 +13,17 @@ from vocable.errors import InputError
 _ROUNDING = 1e-6  # seconds: less than a sample at 192 kHz, and far more than float64's rounding of a day
 
 
+class IntervalError(InputError):
+    """An interval that can't be: `interval` is its number, from 0, for whoever knows where it was read."""
+
+    def __init__(self, interval: int, detail: str) -> None:
+        super().__init__(interval, detail)
+        self.interval, self.detail = interval, detail
+
+    def __str__(self) -> str:
+        return f"interval {self.interval + 1} {self.detail}"
+
+
 @dataclass(frozen=True)
 class Timeline:
     """Labelled intervals of one utterance, in order and without overlap.
@@ -23,7 +34,8 @@ class Timeline:
         labels: one for each interval.
 
     Raises:
-        InputError: the intervals overlap, run backwards, or their numbers differ.
+        InputError: the numbers of starts, ends and labels differ.
+        IntervalError: an interval overlaps the next, runs backwards, or has a time that is no finite number.
     """
 
     starts: NDArray[np.float64]
@@ -38,16 +50,17 @@ class Timeline:
             raise InputError(
                 f"{len(self.starts)} starts, {len(self.ends)} ends and {len(self.labels)} labels don't make intervals"
             )
-        if not (np.isfinite(self.starts).all() and np.isfinite(self.ends).all()):
-            raise InputError("interval times must be finite numbers of seconds")
+        self._refuse(~(np.isfinite(self.starts) & np.isfinite(self.ends)), "should have finite numbers of seconds as its times")
         # A start and a duration that were added up miss the next start in the last bits: that is no overlap.
         earliest = np.maximum(self.ends[:-1] - _ROUNDING, self.starts[:-1])
         overlaps = np.append(self.starts[1:] < earliest, False)[: len(self.starts)]
-        wrong = np.flatnonzero(overlaps | (self.ends < self.starts))
-        if len(wrong):
-            at = int(wrong[0])
-            times = f"{self.starts[at]:g}-{self.ends[at]:g} s"
-            raise InputError(f"interval {at + 1} ({times}, {self.labels[at]!r}) overlaps the next or runs backwards")
+        self._refuse(overlaps | (self.ends < self.starts), "overlaps the next or runs backwards")
+
+    def _refuse(self, wrong: NDArray[np.bool_], detail: str) -> None:
+        """Raise for the first interval that is marked in `wrong`."""
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise IntervalError(at, f"({self.starts[at]:g}-{self.ends[at]:g} s, {self.labels[at]!r}) {detail}")
 
     def __len__(self) -> int:
         return len(self.labels)

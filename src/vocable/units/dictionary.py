@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vocable.artefacts.text import lines_of
 from vocable.artefacts.writing import write_text
 from vocable.errors import InputError, MismatchError
 
@@ -17,12 +18,12 @@ def read_dictionary(path: Path) -> list[str]:
     """Return the symbols in order.
 
     Raises:
-        InputError: the file is missing or empty, a line is no symbol and count, or a symbol stands twice.
+        InputError: the file is missing, empty or not UTF-8, a line is no symbol and count, or a symbol stands twice.
     """
     if not path.is_file():
         raise InputError(f"{path} doesn't exist: write it with 'vocable fairseq dictionary K LAB_DIR'")
     symbols: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines_of(path, path.read_bytes()), 1):
         symbol, _, count = line.removesuffix("#fairseq:overwrite").strip().rpartition(" ")
         if not symbol or not (count.isascii() and count.isdigit()):
             raise InputError(f"{path} line {number} should be a symbol and a count, but reads {line!r}")

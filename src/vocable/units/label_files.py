@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,8 +18,9 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from vocable.artefacts.headers import read_header, write_header
-from vocable.artefacts.tensors import read_tensors, write_tensors
+from vocable.artefacts.feature_spec import FeatureSpec
+from vocable.artefacts.headers import OBJECT, POSITIVE, TEXT, Header, naming, read_field, read_header, whole, write_header
+from vocable.artefacts.tensors import read_tensors, read_vector, write_tensors
 from vocable.artefacts.writing import replacing
 from vocable.errors import InputError, MismatchError
 from vocable.units.units import Sequence, Units, UnitsHeader, expand, run_lengths
@@ -36,7 +38,7 @@ def read_units(path: str | Path) -> Units:
     """Read labels of any form; the suffix says which, and anything else is taken for `.km` text.
 
     Raises:
-        InputError: a line is no sequence of units; the message names it.
+        InputError: a line is no sequence of units, and the message names it; or the header or an array is broken.
         MismatchError: the file isn't the one its header was written for.
     """
     path = Path(path)
@@ -50,11 +52,12 @@ def open_units(path: Path) -> tuple[UnitsHeader, Iterator[Sequence]]:
     """Return the header of a label file and its utterances one by one; text is read as they are asked for.
 
     Raises:
-        InputError: there is no such file, or, while iterating, a line is no sequence of units.
+        InputError: there is no such file, its header is broken, or, while iterating, a line is no sequence of units.
         MismatchError: the file isn't the one its header was written for.
     """
     if not path.is_file():
-        raise InputError(f"{path} doesn't exist: give a label file, such as train.km")
+        what = "is a folder" if path.is_dir() else "doesn't exist"
+        raise InputError(f"{path} {what}: give a label file, such as train.km")
     if path.suffix == ".units":
         units = _read_compact(path)
         return units.header, iter(units)
@@ -65,7 +68,7 @@ def write_units(path: str | Path, units: Units) -> None:
     """Write labels in the form the suffix names: `.km`, `.units` or `.rle`.
 
     Raises:
-        InputError: another suffix, or `.units` without utterance ids.
+        InputError: another suffix, `.units` without utterance ids, or an utterance that is too long for `.rle`.
     """
     path = Path(path)
     if path.suffix == ".units":
@@ -82,25 +85,34 @@ def write_units(path: str | Path, units: Units) -> None:
 def text_writer(path: Path, header: UnitsHeader) -> Iterator[TextWriter]:
     """Write a `.km` or `.rle` an utterance at a time; the file and its header appear together at the end."""
     with replacing(path) as file:
-        writer = TextWriter(file, path.suffix == ".rle")
+        writer = TextWriter(file, path)
         yield writer
         # The header goes first into place: a text without one would be taken for a foreign file.
         write_header(header_file(path), {"format": FORMAT, **asdict(header), **writer.counts()})
 
 
 _LARGEST = (1 << 24) - 1  # far above any codebook, or run; a table of counts for more units would fill memory
+# Frames of an utterance in `.rle`, where a few bytes may stand for any number: a day of audio at 100 a second.
+_LONGEST = 24 * 3600 * 100
+_RUNS = re.compile(rb"[ \t\r\n]*+(?:[0-9]++:[0-9]++(?:[ \t\r\n]++|\Z))*+")
 
 
 class TextWriter:
     """Writes lines of units and counts them."""
 
-    def __init__(self, file: IO[bytes], runs: bool) -> None:
-        self._file, self._runs = file, runs
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path, self._runs = file, path, path.suffix == ".rle"
         self._hasher = hashlib.sha256()
         self._utterances = self._frames = 0
 
     def __call__(self, units: Sequence) -> None:
-        """Write the line of one utterance."""
+        """Write the line of one utterance.
+
+        Raises:
+            InputError: it is so long that it couldn't be read again.
+        """
+        if self._runs and len(units) > _LONGEST:
+            raise InputError(f"{self._path} line {self._utterances + 1} {_too_long(len(units))}, or write .km or .units")
         line = (_runs_line(units) if self._runs else units_line(units)).encode() + b"\n"
         self._file.write(line)
         self._hasher.update(line)
@@ -129,6 +141,8 @@ def _lines(path: Path) -> Iterator[Sequence]:
         for number, line in enumerate(file, 1):
             try:
                 yield parse(line)
+            except _TooLongError as error:
+                raise InputError(f"{path} line {number} {error}") from error
             except (ValueError, InputError) as error:
                 text = line[:60].decode(errors="replace").rstrip("\n")
                 raise InputError(f"{path} line {number} should be {wanted} separated by blanks, but reads {text!r}") from error
@@ -139,11 +153,20 @@ def _parse_units(line: bytes) -> Sequence:
 
 
 def _parse_runs(line: bytes) -> Sequence:
-    pairs = [item.split(b":") for item in line.split()]
-    units, frames = _numbers(b" ".join(unit for unit, _ in pairs)), _numbers(b" ".join(count for _, count in pairs))
-    if len(units) != len(frames):
+    if not _RUNS.fullmatch(line):
         raise InputError("a run lacks its unit or its length")
+    units, frames = _numbers(line.replace(b":", b" ")).reshape(-1, 2).T
+    if (total := int(frames.sum())) > _LONGEST:
+        raise _TooLongError(_too_long(total))
     return expand(units.astype(np.uint32), frames)
+
+
+class _TooLongError(InputError):
+    """A line that stands for more frames than an utterance has."""
+
+
+def _too_long(frames: int) -> str:
+    return f"has {frames} frames, more than the {_LONGEST} of a day at 100 a second: cut the utterance into shorter ones"
 
 
 def _numbers(line: bytes) -> NDArray[np.int64]:
@@ -163,14 +186,33 @@ def _read_text_header(path: Path) -> UnitsHeader:
     if not beside.exists():
         return UnitsHeader()
     found = read_header(beside, FORMAT)
+    header, written = _checked_header(beside, found), read_field(beside, found, "text", TEXT)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if found["text"] != digest:
+    if written != digest:
         raise MismatchError(
             f"{path} is not the file that {beside.name} was written for: it was changed or cut short; "
             f"make it again, or remove {beside.name}"
         )
-    return UnitsHeader(**{name: found[name] for name in UnitsHeader.__dataclass_fields__})
+    return header
+
+
+def _checked_header(path: Path, found: Header) -> UnitsHeader:
+    """Return what a header says, if each part of it can be so."""
+    found = {"whole": None, "whole_rows": None, **found}  # older files don't have these two
+    rate, features = read_field(path, found, "rate", POSITIVE.or_null()), read_field(path, found, "features", OBJECT)
+    if features:
+        with naming(path):
+            FeatureSpec.from_json({**features, "recorded": {}})
+    return UnitsHeader(
+        clusters=read_field(path, found, "clusters", whole(1, _LARGEST + 1).or_null()),
+        rate=None if rate is None else float(rate),
+        codebook=read_field(path, found, "codebook", TEXT.or_null()),
+        manifest=read_field(path, found, "manifest", TEXT.or_null()),
+        features=features,
+        whole=read_field(path, found, "whole", TEXT.or_null()),
+        whole_rows=read_field(path, found, "whole_rows", whole(0).or_null()),
+    )
 
 
 def _write_compact(path: Path, units: Units) -> None:
@@ -183,7 +225,15 @@ def _write_compact(path: Path, units: Units) -> None:
 
 def _read_compact(path: Path) -> Units:
     tensors, found = read_tensors(path, FORMAT)
-    header = UnitsHeader(**{name: found[name] for name in UnitsHeader.__dataclass_fields__})
-    lengths = tensors["lengths"].astype(np.int64)
-    ids = tuple(tensors["ids"].tobytes().decode().split("\n")) if len(lengths) else ()
-    return Units(tensors["units"], lengths, header, ids)
+    header = _checked_header(path, found)
+    units = read_vector(path, tensors, "units", ("uint16", "uint32"))
+    lengths = read_vector(path, tensors, "lengths", ("uint32",)).astype(np.int64)
+    names = read_vector(path, tensors, "ids", ("uint8",)).tobytes()
+    if (largest := int(units.max(initial=0))) > _LARGEST:
+        raise InputError(f"{path} holds the unit {largest}, where {_LARGEST} is the largest there can be: label again")
+    try:
+        ids = tuple(names.decode().split("\n")) if len(lengths) or names else ()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} holds ids that are not UTF-8 text: make it again") from error
+    with naming(path):
+        return Units(units, lengths, header, ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.decoding import resampled_length
 from vocable.audio.manifest import Manifest
-from vocable.errors import MismatchError
+from vocable.errors import InputError, MismatchError
 from vocable.units.dictionary import require_clusters
 from vocable.units.units import Survey, UnitsHeader
 
@@ -44,15 +45,18 @@ def check_labels(
         What could not be checked, a sentence each.
 
     Raises:
+        InputError: the rate can't be one.
         MismatchError: says what doesn't fit and what to do.
     """
+    if rate is not None and not (math.isfinite(rate) and rate > 0):
+        raise InputError(f"--rate {rate:g}: labels a second are a number above 0; give such as 100 for MFCC, or 50 for HuBERT")
     notes = []
     if header.codebook is None:
         notes.append(f"{name} has no header of ours: checked by counts and lengths alone")
     if rate is not None and header.rate is not None and rate != header.rate:
         raise MismatchError(
-            f"{name} has {header.rate:g} labels a second, not {rate:g}: "
-            f"set the label rate to {header.rate:g}, or make labels at {rate:g}"
+            f"{name} has {_digits(header.rate)} labels a second, not {_digits(rate)}: "
+            f"set the label rate to {_digits(header.rate)}, or make labels at {_digits(rate)}"
         )
     if lengths is not None:
         _check_rows(name, len(survey.lengths), "the .len", len(lengths))
@@ -106,6 +110,11 @@ def _expected_counts(header: UnitsHeader, rate: float | None, sample_rate: int) 
     else:
         return None
     return lambda samples: spec.frame_count(resampled_length(samples, sample_rate, spec.sample_rate))
+
+
+def _digits(rate: float) -> str:
+    """Return a rate with all digits that tell it from others."""
+    return repr(float(rate)).removesuffix(".0")
 
 
 def _check_rows(name: str, labels: int, other: str, rows: int) -> None:

@@ -30,6 +30,10 @@ class UnitsHeader:
     """Digest of the manifest whose rows these are."""
     features: Header = field(default_factory=dict)
     """Identity of the frames' spec."""
+    whole: str | None = None
+    """Digest of the manifest of which these are a shard, before anything was left out."""
+    whole_rows: int | None = None
+    """Its number of rows."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Units:
     def __post_init__(self) -> None:
         if int(self.lengths.sum()) != len(self.values) or (self.ids is not None and len(self.ids) != len(self.lengths)):
             raise InputError(
-                f"{len(self.lengths)} lengths, {len(self.values)} units and {len(self.ids or ())} ids don't go together"
+                f"{len(self.lengths)} lengths that add up to {int(self.lengths.sum())}, {len(self.values)} units and "
+                f"{'no' if self.ids is None else len(self.ids)} ids don't go together: give one length and id an utterance"
             )
 
     @classmethod
