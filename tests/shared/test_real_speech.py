@@ -74,6 +74,7 @@ def test_fit_on_a_stream_of_real_frames_equals_that_on_the_array(frames: np.ndar
         assert model.inertia_ == whole.inertia_
 
 
+@pytest.mark.timeout(1800)
 def test_peak_memory_hardly_grows_from_five_to_fifty_hours(train: Path, tmp_path: Path) -> None:
     """The corpus repeated 3 and 30 times under other ids; the largest process counts."""
     files = sorted(train.rglob("*.flac"))

@@ -11,7 +11,7 @@ from vocable.audio.faults import Skipped, read_skipped, require_none
 from vocable.clustering.codebook import Codebook, read_codebook
 from vocable.errors import InputError
 from vocable.execution.engine import Engine, Work
-from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_speakers, require_usable
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
 from vocable.recipes.dumped import stores_in
 from vocable.recipes.fitting import FitSettings, fit_on_audio, fit_on_store
 from vocable.recipes.frames import FrameChoice, pipeline_for
@@ -62,8 +62,7 @@ def fit_source(
         raise InputError(f"--out {out}: a codebook is a file whose name ends in .safetensors")
     _, stores = stores_in(source, name) if source.is_dir() else ("", [])
     require_source(source)
-    if frames.normalize == "speaker":
-        require_speakers(source, corpus, "normalising per speaker")
+    frames.require_speakers(source, corpus)
     folder = open_workplace(out.parent)
     with Engine(work) as engine:
         if stores:

@@ -8,7 +8,7 @@ from pathlib import Path
 from vocable.audio.blocks import blocks_of, shard_bounds
 from vocable.audio.faults import Skipped, require_none
 from vocable.execution.engine import Engine, Work
-from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_speakers, require_usable
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_usable
 from vocable.recipes.feature_dump import Dumped, dump_frames
 from vocable.recipes.frames import FrameChoice, pipeline_for
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
@@ -45,8 +45,7 @@ def dump_source(
     """
     require_source(source)
     require_name(name)
-    if frames.normalize == "speaker":
-        require_speakers(source, corpus, "normalising per speaker")
+    frames.require_speakers(source, corpus)
     folder = open_workplace(out)
     npy = out / f"{name}_{work.rank}_{work.nshard}.npy"
     record = npy.with_suffix(".skipped.jsonl")

@@ -21,6 +21,7 @@ from vocable.execution.stages import Payload, Stage
 from vocable.features.extractors import LogMel, Mfcc
 from vocable.features.normalization import Normalization, Scope, Statistics
 from vocable.features.pipeline import FramePipeline, warn_given_up
+from vocable.recipes.corpus import CorpusSettings, require_speakers
 
 _MOST_CONTEXT = 500  # ten seconds around each frame
 
@@ -45,6 +46,15 @@ class FrameChoice:
             raise InputError(f"--mel-bins {self.mel_bins}: give at least 1, such as 40 or 80")
         if not 0 <= self.context <= _MOST_CONTEXT:
             raise InputError(f"--context {self.context}: give a number of neighbours from 0 to {_MOST_CONTEXT}")
+
+    def require_speakers(self, source: Path, corpus: CorpusSettings) -> None:
+        """Refuse, before it is scanned, a folder whose speakers have to be known and aren't named.
+
+        Raises:
+            InputError: says how to name them.
+        """
+        if self.normalize == "speaker":
+            require_speakers(source, corpus, "normalising per speaker")
 
     def base(self, sample_rate: int) -> FeatureSpec:
         """Return what the extractor makes, before normalisation and context."""

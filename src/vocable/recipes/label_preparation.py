@@ -59,8 +59,7 @@ class Preparation:
         """
         if self.by_speaker:
             require_speakers(source, self.corpus, "a split by speaker")
-        if self.frames.normalize == "speaker":
-            require_speakers(source, self.corpus, "normalising per speaker")
+        self.frames.require_speakers(source, self.corpus)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,15 @@ class Splitting:
     def __post_init__(self) -> None:
         check_fraction(self.valid_percent)
 
+    def require_speakers(self, source: Path, corpus: CorpusSettings) -> None:
+        """Refuse, before it is scanned, a folder whose speakers have to be known and aren't named.
+
+        Raises:
+            InputError: says how to name them.
+        """
+        if self.by_speaker:
+            require_speakers(source, corpus, "a split by speaker")
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -78,8 +87,7 @@ def list_audio(
     place = out if in_two else out.parent
     record = place / "skipped.jsonl" if in_two else out.with_suffix(".skipped.jsonl")
     require_source(source)
-    if splitting.by_speaker:
-        require_speakers(source, corpus, "a split by speaker")
+    splitting.require_speakers(source, corpus)
     folder = open_workplace(place)
     with Engine(work) as engine:
         opened = open_corpus(source, corpus, engine, folder, share=True)

@@ -74,6 +74,7 @@ class Plan:
 
 def plan_manifest(source: Path, settings: CorpusSettings, splitting: Splitting, work: Work) -> Plan:
     """Say what a manifest would list; headers are read for that, which is all the work there is."""
+    splitting.require_speakers(source, settings)
     begun = time.monotonic()
     opened = _opened(source, settings, work)
     taken = time.monotonic() - begun
@@ -95,16 +96,14 @@ def plan_labels(source: Path, settings: Preparation, work: Work) -> Plan:
     """Estimate a fit and the labels of all audio; nothing is written."""
     frames, fit = settings.frames, settings.fit
     settings.require_speakers(source)
-    opened = _opened(source, settings.corpus, work)
-    require_speakers_for(frames.normalize, opened.manifest)
+    opened = _opened_for(frames, source, settings.corpus, work)
     split(opened.manifest, settings.valid_percent, fit.seed, settings.by_speaker)  # says now what is wrong with it
     return _plan(opened, _spec(frames, settings.corpus), work, 1, _statistics(frames), fit, fit.clusters)
 
 
 def plan_fit(source: Path, corpus: CorpusSettings, frames: FrameChoice, fit: FitSettings, work: Work) -> Plan:
     """Estimate a fit alone."""
-    opened = _opened(source, corpus, work)
-    require_speakers_for(frames.normalize, opened.manifest)
+    opened = _opened_for(frames, source, corpus, work)
     return _plan(opened, _spec(frames, corpus), work, 0, _statistics(frames), fit)
 
 
@@ -122,8 +121,7 @@ def plan_units(source: Path, corpus: CorpusSettings, codebook: Codebook, work: W
 
 def plan_dump(source: Path, corpus: CorpusSettings, frames: FrameChoice, work: Work) -> Plan:
     """Estimate a dump of frames."""
-    opened = _opened(source, corpus, work)
-    require_speakers_for(frames.normalize, opened.manifest)
+    opened = _opened_for(frames, source, corpus, work)
     return _plan(opened, _spec(frames, corpus), work, 1, _statistics(frames))
 
 
@@ -164,6 +162,14 @@ def _opened(source: Path, corpus: CorpusSettings, work: Work) -> Corpus:
     with tempfile.TemporaryDirectory() as folder, Engine(work) as engine:
         opened = open_corpus(source, corpus, engine, Path(folder))
     require_usable(opened, source)
+    return opened
+
+
+def _opened_for(frames: FrameChoice, source: Path, corpus: CorpusSettings, work: Work) -> Corpus:
+    """Return the usable audio, if frames of the choice can be made of it."""
+    frames.require_speakers(source, corpus)
+    opened = _opened(source, corpus, work)
+    require_speakers_for(frames.normalize, opened.manifest)
     return opened
 
 
