@@ -57,6 +57,19 @@ def test_frames_are_the_same_at_any_number_of_workers(
         assert artefacts_in(tmp_path / str(workers)) == artefacts_in(tmp_path / "1")
 
 
+def test_parts_of_dumps_that_were_given_up_go_with_the_next(audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = tmp_path / "f" / ".vocable"
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_dump, "_link", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(feature_dump, "_copy_rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        for choice in (FrameChoice(), FrameChoice(context=1)):
+            with pytest.raises(KeyboardInterrupt):
+                dump_source(audio, tmp_path / "f", "x", choice, CorpusSettings(), Work())
+    assert len(list(work.glob("x_0_1-*.npy"))) == 2
+    dump(audio, tmp_path / "f")
+    assert not list(work.glob("*.npy"))
+
+
 def test_frames_that_were_refused_are_not_left_lying(audio: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"2x\.wav: silent: .*x_0_1\.skipped\.jsonl"):
         dump(audio, tmp_path / "f", strict=True)

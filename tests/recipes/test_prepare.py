@@ -12,14 +12,13 @@ import soundfile
 from helpers import artefacts_in, write_audio
 from vocable.audio.faults import read_skipped
 from vocable.audio.manifest_files import read_manifest, write_manifest
-from vocable.clustering import Codebook, read_codebook
-from vocable.errors import DiskFullError, InputError, MismatchError
+from vocable.clustering import read_codebook
+from vocable.errors import DiskFullError, InputError
 from vocable.execution import Work
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.fitting import FitSettings
 from vocable.recipes.frames import FrameChoice
 from vocable.recipes.label_preparation import Preparation, prepare
-from vocable.recipes.plan import plan_dump, plan_fit, plan_labels, plan_units
 from vocable.units import read_units
 
 SMALL = FitSettings(clusters=12)
@@ -367,43 +366,6 @@ def test_a_fraction_and_mini_batches_make_other_codebooks(corpus: Path, tmp_path
 def test_impossible_fits_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(InputError, match="--(clusters|fraction)"):
         FitSettings(**options)  # type: ignore[arg-type]
-
-
-def test_a_plan_says_what_it_would_take_and_writes_nothing(corpus: Path, tmp_path: Path) -> None:
-    before = sorted(tmp_path.rglob("*"))
-    plan = plan_labels(corpus, SETTINGS, Work(workers=2))
-    lengths = read_manifest_of(corpus).samples
-    assert plan.utterances == 24
-    assert plan.frames == sum(1 + (samples - 400) // 160 for samples in lengths.tolist())
-    assert plan.written == 3 * plan.frames
-    assert set(plan.rows()) >= {"hours of audio", "writes", "memory", "time"}
-    dumped = plan_dump(corpus, CorpusSettings(), FrameChoice(context=1, normalize="corpus"), Work())
-    assert dumped.written == plan.frames * 39 * 3 * 4
-    assert plan_fit(corpus, CorpusSettings(), FrameChoice(), SMALL, Work()).written == 12 * 39 * 4
-    codebook = Codebook(np.zeros((500, 39), np.float32), FrameChoice().base(16000))
-    assert plan_units(corpus, CorpusSettings(), codebook, Work()).written == 4 * plan.frames
-    with pytest.raises(MismatchError, match="say what frames it is for"):
-        plan_units(corpus, CorpusSettings(), Codebook(np.zeros((500, 39), np.float32)), Work())
-    assert sorted(tmp_path.rglob("*")) == before
-    write_manifest(tmp_path / "m.tsv", read_manifest_of(corpus))
-    assert plan_labels(tmp_path / "m.tsv", SETTINGS, Work()).utterances == 24
-    whole = plan_labels(corpus, SETTINGS, Work())
-    part = plan_labels(corpus, SETTINGS, Work(nshard=4, rank=1))
-    assert any("part" in name for name in part.rows()), part.rows()
-    assert whole.frames == part.frames
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="has no audio"):
-        plan_labels(tmp_path / "empty", SETTINGS, Work())
-    with pytest.raises(InputError, match="--valid-percent"):
-        plan_labels(corpus, Preparation(fit=SMALL, valid_percent=2), Work())
-
-
-def read_manifest_of(corpus: Path):  # type: ignore[no-untyped-def]
-    from vocable.execution import Engine
-    from vocable.recipes.corpus import open_corpus
-
-    with Engine(Work()) as engine:
-        return open_corpus(corpus, CorpusSettings(), engine, corpus.parent / "scan").manifest
 
 
 def test_the_summary_is_json_people_can_read(corpus: Path, tmp_path: Path) -> None:

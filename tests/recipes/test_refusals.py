@@ -16,12 +16,9 @@ from vocable.artefacts import writing
 from vocable.audio.faults import read_skipped
 from vocable.execution import Work
 from vocable.features.store import StoredFrames, npy_header, write_lengths
-from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.fit_sources import StoredSample
 from vocable.recipes.fitting import FitSettings
-from vocable.recipes.frames import FrameChoice
 from vocable.recipes.label_preparation import Preparation, prepare
-from vocable.recipes.plan import plan_fit, plan_labels
 
 Cli = Callable[..., str]
 
@@ -143,23 +140,6 @@ def test_an_earlier_split_that_is_left_over_is_pointed_at(tmp_path: Path, capsys
     assert "earlier split" not in capsys.readouterr().err
     assert run([*arguments, "0"]) == 0
     assert "valid.tsv is of an earlier split, and its files are in the new train.tsv too" in capsys.readouterr().err
-
-
-def test_parts_of_the_work_are_planned_as_they_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fit and statistics are each part's own; only labelling is shared out."""
-    monkeypatch.setattr("vocable.recipes.plan._measured_rate", lambda *_: 1.0)
-    for at in range(4):
-        write_audio(tmp_path / f"{at}.wav", 5.0, at)
-    fit = FitSettings(clusters=3)
-    whole, part = (plan_fit(tmp_path, CorpusSettings(), FrameChoice(), fit, Work(nshard=n)).time for n in (1, 16))
-    assert whole == part > 19
-    plain, normal = (
-        [plan_labels(tmp_path, Preparation(frames=frames, fit=fit), Work(nshard=n)).time for n in (1, 4)]
-        for frames in (FrameChoice(), FrameChoice(normalize="corpus"))
-    )
-    assert plain[0] - plain[1] == pytest.approx(15, abs=0.1)
-    assert normal[0] - normal[1] == pytest.approx(15, abs=0.1)
-    assert normal[1] - plain[1] == pytest.approx(20, abs=0.1)
 
 
 def test_machines_of_like_names_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

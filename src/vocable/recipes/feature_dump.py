@@ -141,8 +141,12 @@ def _dump(
             tuple(sorted(skipped.values())),
         )
         write_header(place.with_suffix(".json"), origin.to_json())
-    part.unlink(missing_ok=True)
+    for path in (part, *_parts(claim.folder, npy.stem)):  # those of other settings are of no use any more either
+        path.unlink(missing_ok=True)
     return Dumped(npy, len(kept), int(counts[kept].sum()), sorted(skipped.values()))
+
+
+_KEY = 16  # digits of the claim's key in the name of a part
 
 
 class _PartGoneError(VocableError):
@@ -151,13 +155,18 @@ class _PartGoneError(VocableError):
 
 def _part(claim: Claim, stem: str, rows: int, dim: int) -> Path:
     """Return the part file of an earlier run, or a new one with room for all frames. No part is ever filled up again."""
-    name = f"{stem}-{claim.key[:16]}"
-    for found in sorted(claim.folder.glob(f"{glob.escape(name)}-*.npy")):
-        if has_room(found, rows, dim):
+    name = f"{stem}-{claim.key[:_KEY]}-"
+    for found in _parts(claim.folder, stem):
+        if found.name.startswith(name) and has_room(found, rows, dim):
             return found
-    part = claim.folder / f"{name}-{writer_name()}.npy"
+    part = claim.folder / f"{name}{writer_name()}.npy"
     make_room(part, rows, dim)
     return part
+
+
+def _parts(folder: Path, stem: str) -> list[Path]:
+    """Return all part files of frames of a name, whatever they are made from."""
+    return sorted(folder.glob(f"{glob.escape(stem)}-{'[0-9a-f]' * _KEY}-*.npy"))
 
 
 def _link(part: Path, place: Path) -> None:
