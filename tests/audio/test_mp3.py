@@ -114,3 +114,19 @@ def test_a_second_mp3_that_the_decoder_does_not_reach_makes_the_file_unreadable(
     (tmp_path / "a.mp3").write_bytes(encoded(tmp_path, 3.0, 1) + bytes(5000) + encoded(tmp_path, 3.0, 2))
     with pytest.raises(AudioFault, match="can't be decoded"):
         read_waveform(tmp_path / "a.mp3")
+
+
+@pytest.mark.parametrize("counted", [bytes, without_count_of_bytes])
+@pytest.mark.parametrize("ahead", [b"", bytes(300), b"APETAGEX" + bytes(24)])
+@pytest.mark.parametrize("zeros", [0, 5000])
+def test_zeros_and_tags_around_an_mp3_are_no_fault(
+    tmp_path: Path, counted: Callable[[bytes], bytes], ahead: bytes, zeros: int
+) -> None:
+    content = counted(encoded(tmp_path, 3.0, 1))
+    plain, rate = decode_mp3(content)
+    found, found_rate = decode_mp3(ahead + content + bytes(zeros))
+    assert (len(found), found_rate) == (len(plain), rate)
+    assert np.array_equal(found, plain)
+    _, length = info_of(content)
+    bare, _ = decode_mp3(content[_after_id3(content) + length :] + bytes(zeros))
+    assert abs(len(bare) - len(plain)) < 3000

@@ -1,7 +1,7 @@
 """`prepare` killed at random moments and run again: the same bytes, little repeated, nothing left running.
 
 What is repeated is counted in blocks of work that a ledger holds. Frames that a fit holds in memory are in none, since no frame
-touches the disk: a kill during the fit costs making those of its sample again, at most 256 MiB by default.
+touches the disk: a kill during the fit costs making those of its sample again.
 """
 
 from __future__ import annotations

@@ -332,6 +332,29 @@ def test_a_folder_whose_files_do_not_fit_is_no_success(made: Path, cli: Cli, har
     assert message in cli("inspect", run, fails=True)
 
 
+def test_a_summary_of_something_else_is_no_matter(made: Path, cli: Cli) -> None:
+    for content in ("[1, 2]", '{"splits": {"dev": 3}}'):
+        (made / "u" / "summary.json").write_text(content)
+        cli("inspect", made / "u")
+
+
+def test_targets_that_say_no_form_are_refused_dry_too(made: Path, cli: Cli) -> None:
+    for arguments in (["--out", made / "x.foo"], ["--out", made / "x.tsv", "--valid-percent", 0.5]):
+        for dry in ([], ["--dry-run"]):
+            cli("manifest", made / "audio", *arguments, *dry, fails=True)
+
+
+def test_the_compact_form_of_frames_without_ids_is_refused_before_the_work(made: Path, cli: Cli) -> None:
+    for path in (made / "f").iterdir():
+        if path.suffix in (".tsv", ".json"):
+            path.unlink()
+    arguments = ["units", made / "f", "--codebook", made / "km.safetensors", "--out", made / "x", "--form", "units"]
+    assert f"{made}/x/train.units: the compact form keeps utterance ids, and no manifest tells them" in cli(
+        *arguments, fails=True
+    )
+    assert not (made / "x" / ".vocable" / "ledger").exists()
+
+
 def test_how_centroids_were_seeded_is_told(made: Path, cli: Cli) -> None:
     assert "seeded by greedy k-means++" in cli("inspect", made / "km.safetensors")
     for at in range(4, 16):

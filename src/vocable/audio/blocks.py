@@ -33,8 +33,8 @@ class Block:
     @property
     def content(self) -> str:
         """Digest of what is worked on, wherever in a manifest it stands: rows, whole paths, and the state of the files."""
-        rows = [[_spelled(value) for value in astuple(item)] for item in self.utterances]
-        return digest_of([self.sample_rate, _spelled(os.path.abspath(self.root)), rows])
+        rows = [[spelled(value) for value in astuple(item)] for item in self.utterances]
+        return digest_of([self.sample_rate, spelled(os.path.abspath(self.root)), rows])
 
     def where(self, utterance: Utterance) -> str:
         """Return the whole path of a row's audio."""
@@ -65,7 +65,7 @@ def shard_bounds(total: int, nshard: int, rank: int) -> tuple[int, int]:
     return round(total / nshard * rank), round(total / nshard * (rank + 1))
 
 
-def _spelled(value: Any) -> Any:
+def spelled(value: Any) -> Any:
     """Return a value that JSON can hold; names may hold bytes that are no text, and a lone surrogate is no JSON."""
     try:
         str(value).encode()

@@ -11,8 +11,10 @@ from typing import BinaryIO, Literal
 
 from vocable.audio.faults import AudioFault
 
-# Who writes into a pipe can't know the size: sox puts 0x7F000000 and 0x7FFFF000, arecord 0x80000000, ffmpeg 0xFFFFFFFF.
-_UNKNOWN = 0x7F000000
+# Who writes into a pipe can't know the size: sox puts 0x7F000000 and 0x7FFFF000, arecord 0x80000000, ffmpeg 0xFFFFFFFF. Some
+# take their own header off that, and more.
+_UNKNOWN = 0x7D000000
+_CARELESS = 64  # bytes that some writers count too many: a pad byte, a part of a frame, the header itself
 _UNKNOWN_OF_64_BITS = 1 << 62
 _IN_DS64 = 0xFFFFFFFF  # of an RF64, whose own size has 64 bits and stands in the chunk ds64
 _MOST_CHUNKS = 1000  # before the sound; more is no header
@@ -31,8 +33,6 @@ class _Layout:
     """Whether a chunk's size counts its name and size too."""
     multiple: int = 2
     """Bytes to which chunks are filled up."""
-    filling: int = 0
-    """Bytes of that filling that the size of the sound may count, and that may be missing."""
 
     @property
     def unknown(self) -> int:
@@ -44,7 +44,7 @@ _LAYOUTS = {
     b"RIFF": _WAVE,
     b"RF64": _WAVE,
     b"RIFX": _Layout(b"data", "big"),
-    b"FORM": _Layout(b"SSND", "big", filling=1),  # libsndfile writes it so
+    b"FORM": _Layout(b"SSND", "big"),
     b"riff": _Layout(bytes.fromhex("64617461f3acd3118cd100c04f8edb8a"), "little", 40, 8, includes_head=True, multiple=8),
 }
 
@@ -62,7 +62,7 @@ def check_whole(source: BinaryIO) -> None:
     declared, begin = _declared(source, end)
     source.seek(0)
     there = max(end - begin, 0)
-    if declared is not None and declared > there:
+    if declared is not None and declared > there + _CARELESS:
         raise AudioFault("unreadable", f"the file is cut short: its header says {declared} bytes of sound, {there} are there")
 
 
@@ -91,7 +91,7 @@ def _sound_chunk(source: BinaryIO, end: int, layout: _Layout) -> tuple[int | Non
         if name == layout.sound:
             if size_in_ds64 is not None and size == _IN_DS64:
                 return (size_in_ds64 if size_in_ds64 < _UNKNOWN_OF_64_BITS else None), begin
-            return (content - layout.filling if size < layout.unknown else None), begin
+            return (content if size < layout.unknown else None), begin
         if name == b"ds64":
             source.read(8)  # the size of the whole file
             size_in_ds64 = int.from_bytes(source.read(8), "little")

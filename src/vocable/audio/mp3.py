@@ -27,6 +27,7 @@ _SAMPLE_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 
 _MARK = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef]")  # of a layer III frame; its other bits are looked at later
 _RUN = 3  # frames in a row: one alone may be chance, in a picture or another tag
 _PIECE = 1 << 18
+_ZEROS = 1000  # bytes at the end: after 1024 without a frame the decoder gives up, and a frame may end in some itself
 
 
 def decode_mp3(content: bytes) -> tuple[NDArray[np.float32], int]:
@@ -36,6 +37,7 @@ def decode_mp3(content: bytes) -> tuple[NDArray[np.float32], int]:
         AudioFault: streams of different rates or channels in one file, of which only the first would be decoded.
         soundfile.SoundFileError: it is no MP3.
     """
+    content = content[: len(content.rstrip(b"\0")) + _ZEROS]
     start = _after_id3(content)
     length = _frame_length(content, start)
     info = content[start : start + length].find(b"Xing") if length else -1
@@ -49,7 +51,7 @@ def decode_mp3(content: bytes) -> tuple[NDArray[np.float32], int]:
         raise AudioFault("unreadable", "it holds streams of different sample rates or channels: cut it into a file for each")
     if end is None or second is not None:
         return _streamed(content[start + length :])
-    with soundfile.SoundFile(io.BytesIO(content[:end])) as file:  # what follows would be noted on stderr
+    with soundfile.SoundFile(io.BytesIO(content[start:end])) as file:  # what follows would be noted on stderr
         return file.read(dtype="float32", always_2d=True), file.samplerate
 
 

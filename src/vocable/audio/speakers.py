@@ -117,8 +117,9 @@ def _from_table(ids: Iterable[str], table: Path) -> list[str]:
         raise InputError(sentence_of(error)) from error
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            fields = [item.strip() for item in (line.split("\t") if "\t" in line else line.split())]
-            if len(fields) != 2 or not all(fields):
+            whole = line.strip()
+            fields = [item.strip() for item in (re.split(r"\t+", whole) if "\t" in whole else whole.split())]
+            if len(fields) != 2:
                 raise InputError(f"{table} line {number} should be an utterance and its speaker, but reads {line!r}")
             name, who = fields
             if speakers.setdefault(name, who) != who:

@@ -57,6 +57,7 @@ def manifest(
     )
     if work.kind != "cpu":
         print(f"Headers are read by the processor: {', '.join(work.devices)} has nothing to do.")
+    splitting.check_target(out)
     if dry_run:
         print_table(f"{audio} would be listed in {out}", plan_manifest(audio, source, splitting, work).rows())
         return
@@ -67,8 +68,10 @@ def manifest(
     for path, rows in made.manifests.items():
         done = ", done already" if made.was_done else ""
         print(f"{path}: {len(rows):,} utterances, {rows.seconds / 3600:.2f} h{done}")
+        if path.with_suffix(".csv") in made.manifests:
+            continue  # which has room for all there is
         if rows.speakers and path.suffix in (".tsv", ".scp"):
             print(f"{path.name} has no room for speakers: give --speakers again where they matter, or write .csv or .jsonl")
-        if path.suffix == ".tsv" and path.with_suffix(".csv") not in made.manifests and not keeps_ids(rows):
+        if path.suffix == ".tsv" and not keeps_ids(rows):
             print(f"{path.name} has no room for ids other than the paths: write .csv or .jsonl to keep them")
     report_skipped(made.skipped, made.record)

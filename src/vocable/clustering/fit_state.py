@@ -1,4 +1,7 @@
-"""Where a fit stands after each pass, kept in a small file, so that a killed fit loses one pass at most."""
+"""Where a fit stands after each pass, kept in a small file, so that a killed fit loses one pass at most.
+
+Whoever keeps the result removes the file then: until that is written, the passes are all there is of it.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ class FitState:
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._key = path, key
         self._last = time.monotonic()
+        self._waiting: Progress | None = None
 
     def read(self) -> Progress | None:
         """Return what an earlier run of the same fit left, if anything."""
@@ -50,17 +54,19 @@ class FitState:
             return None  # it only saves time
 
     def write(self, progress: Progress) -> None:
-        """Keep the progress, unless it was kept a moment ago."""
-        now = time.monotonic()
-        if now - self._last < _EVERY:
+        """Keep the progress, unless it was kept a moment ago: then `flush` does."""
+        self._waiting = progress
+        if time.monotonic() - self._last >= _EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Keep the progress that `write` was given last, if it isn't kept yet."""
+        progress, self._waiting = self._waiting, None
+        if progress is None:
             return
-        self._last = now
+        self._last = time.monotonic()
         write_tensors(
             self._path,
             {"centroids": progress.centroids},
             {"format": _FORMAT, "key": self._key, "level": progress.level, "history": progress.history},
         )
-
-    def remove(self) -> None:
-        """Forget the progress of a finished fit."""
-        self._path.unlink(missing_ok=True)

@@ -55,7 +55,8 @@ class KMeans(Estimator):
         workers: threads; the result doesn't depend on them.
         device: `cpu`, or a torch device for labelling frames.
         memory: bytes of frames that a stream may bring into memory; larger streams are gone through once a pass.
-        state: a file for the progress of `lloyd`, from which a killed fit of the same frames goes on; removed at the end.
+        state: a file for the progress of `lloyd`, from which a killed fit of the same frames goes on; whoever keeps what the
+            fit found removes it.
         verbose: 1 prints a line every thirty seconds; a function is called with a line after each pass.
 
     Attributes:

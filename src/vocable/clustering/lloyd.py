@@ -108,7 +108,7 @@ def fit_lloyd(
     if weights is None and fit.weights.sum() != count:
         raise _not_anew(count, int(fit.weights.sum()))
     if state is not None:
-        state.remove()
+        state.flush()
     return fit
 
 

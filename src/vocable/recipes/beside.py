@@ -29,13 +29,9 @@ def possible_manifest_files(stem: Path) -> list[Path]:
 
 
 def write_manifest_beside(stem: Path, manifest: Manifest) -> None:
-    """Write a manifest beside `STEM.km` or `STEM.npy`; a form of an earlier one that this doesn't take is removed."""
-    wanted = manifest_files(stem, manifest)
-    for path in wanted:
+    """Write a manifest beside `STEM.km` or `STEM.npy`, in the forms it takes."""
+    for path in manifest_files(stem, manifest):
         write_manifest(path, manifest)
-    for path in possible_manifest_files(stem):
-        if path not in wanted:
-            path.unlink(missing_ok=True)
 
 
 def manifest_beside(stem: Path) -> Path | None:

@@ -8,7 +8,7 @@ from vocable.artefacts.headers import read_header
 from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import read_manifest
 from vocable.clustering.codebook import read_codebook
-from vocable.errors import MismatchError, VocableError
+from vocable.errors import InputError, MismatchError, VocableError
 from vocable.features.store import read_lengths
 from vocable.recipes.beside import manifest_beside
 from vocable.recipes.dumped import frame_names, stores_in
@@ -100,7 +100,13 @@ def _check_codebook(folder: Path) -> None:
 def _check_summary(folder: Path) -> None:
     """Refuse a preparation whose labels are gone."""
     beside = folder / "summary.json"
-    splits = read_header(beside).get("splits") if beside.is_file() else None
+    if not beside.is_file():
+        return
+    try:
+        summary = read_header(beside, "vocable.summary/1")
+    except InputError:
+        return  # somebody else's
+    splits = summary.get("splits")
     for name in splits if isinstance(splits, dict) else ():
         if not any((folder / f"{name}{suffix}").is_file() for suffix in SUFFIXES):
             raise MismatchError(f"{beside} counts labels of {name}, which are not here: run the same command again")

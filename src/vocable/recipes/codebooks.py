@@ -13,7 +13,7 @@ from vocable.errors import InputError
 from vocable.execution.engine import Engine, Work
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
 from vocable.recipes.dumped import stores_in
-from vocable.recipes.fitting import FitSettings, fit_on_audio, fit_on_store
+from vocable.recipes.fitting import FitSettings, NewFit, fit_on_audio, fit_on_store
 from vocable.recipes.frames import FrameChoice, pipeline_for
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
 from vocable.recipes.workplace import Claim, open_workplace
@@ -101,17 +101,18 @@ def _fit_to_audio(
             require_none(skipped, record)
         return Fitted(read_codebook(out), skipped, record, was_done=True)
     pipeline = pipeline_for(frames, corpus.sample_rate, opened.manifest, engine, folder)
-    codebook, unusable = fit_on_audio(opened.manifest, pipeline, settings, engine, folder)
-    skipped = [*opened.skipped, *unusable]
+    made = fit_on_audio(opened.manifest, pipeline, settings, engine, folder)
+    skipped = [*opened.skipped, *made.skipped]
     keep_skipped(skipped, record)
     if strict:
         require_none(skipped, record)
-    return _kept(codebook, out, claim, overwrite, skipped, record)
+    return _kept(made, out, claim, overwrite, skipped, record)
 
 
 def _kept(
-    codebook: Codebook, out: Path, claim: Claim, overwrite: bool, skipped: Sequence[Skipped] = (), record: Path | None = None
+    made: NewFit, out: Path, claim: Claim, overwrite: bool, skipped: Sequence[Skipped] = (), record: Path | None = None
 ) -> Fitted:
-    with claim.taken(overwrite, lasting=not codebook.fit.get("lost")) as staged:
-        codebook.write(staged / out.name)
-    return Fitted(codebook, list(skipped), record)
+    with claim.taken(overwrite, lasting=not made.codebook.fit.get("lost")) as staged:
+        made.codebook.write(staged / out.name)
+    made.forget_passes()
+    return Fitted(made.codebook, list(skipped), record)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vocable.artefacts.headers import canonical_json, digest_of
-from vocable.audio.blocks import shard_bounds
+from vocable.audio.blocks import shard_bounds, spelled
 from vocable.audio.decoding import extension_of
 from vocable.audio.faults import Skipped, count_reasons, lost
 from vocable.audio.manifest import Manifest, Utterance, state_of
@@ -169,7 +169,7 @@ class _Rows:
 
     @property
     def content(self) -> str:
-        return digest_of([_spelled(self.root), [list(map(_spelled, astuple(row))) for row in self.rows]])
+        return digest_of([spelled(self.root), [list(map(spelled, astuple(row))) for row in self.rows]])
 
 
 @dataclass(frozen=True)
@@ -206,11 +206,6 @@ def _examined(
     for block, reason in finished.given_up():
         found += [lost(row.path, reason) for row in block.rows]
     return found, finished.missing
-
-
-def _spelled(value: Any) -> Any:
-    """Return a value that JSON can hold: file names may hold bytes that are no text."""
-    return value.encode("utf-8", "surrogateescape").hex() if isinstance(value, str) and not value.isascii() else value
 
 
 def _to_json(row: Utterance | Skipped) -> list[Any]:

@@ -152,9 +152,10 @@ def learn_kmeans(feat_dir: Path, split: str, nshard: int, km_path: Path, setting
     if km_path.is_dir():
         raise InputError(f"{km_path} is a folder: give the path of the codebook to write, such as {km_path / 'km.safetensors'}")
     stores = shards_of(feat_dir, split, nshard)
-    codebook = fit_on_store(stores, settings, engine, open_workplace(km_path.parent))
-    codebook.write(km_path)
-    return codebook
+    made = fit_on_store(stores, settings, engine, open_workplace(km_path.parent))
+    made.codebook.write(km_path)
+    made.forget_passes()
+    return made.codebook
 
 
 def dump_km_label(

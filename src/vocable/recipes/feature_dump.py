@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,8 +176,8 @@ def _link(part: Path, place: Path) -> None:
         os.link(part, place)
     except FileNotFoundError:
         raise
-    except OSError:  # a filesystem without links
-        part.replace(place)
+    except OSError:  # a filesystem without links, or another one
+        shutil.move(part, place)
 
 
 @dataclass(frozen=True)

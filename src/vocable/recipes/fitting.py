@@ -90,7 +90,7 @@ class FitSettings:
                         f"--{item.name.replace('_', '-')} goes with --algorithm minibatch: give that, or leave it out"
                     )
 
-    def estimator(self, workers: int, device: str, state: Path | None, report: Callable[[str], None]) -> KMeans:
+    def estimator(self, workers: int, device: str, state: Path, report: Callable[[str], None]) -> KMeans:
         """Return the estimator that fits as these settings say."""
         chosen = {"n_init": self.n_init, "max_iter": self.max_iter, "tol": self.tol}
         defaults = FAIRSEQ_MINIBATCH if self.algorithm == "minibatch" else {}
@@ -113,13 +113,27 @@ class FitSettings:
         )
 
 
+@dataclass(frozen=True)
+class NewFit:
+    """A codebook that is written nowhere yet."""
+
+    codebook: Codebook
+    skipped: list[Skipped]
+    """Utterances of the sample that couldn't be used."""
+    _state: Path
+
+    def forget_passes(self) -> None:
+        """Remove what a killed fit would go on from, now that the codebook is written."""
+        self._state.unlink(missing_ok=True)
+
+
 def fit_on_audio(
     manifest: Manifest,
     pipeline: FramePipeline,
     settings: FitSettings,
     engine: Engine,
     folder: Path,
-) -> tuple[Codebook, list[Skipped]]:
+) -> NewFit:
     """Fit a codebook to the frames of a sample of a manifest's utterances; no frame touches the disk.
 
     A fit that was killed goes on after the last pass that `folder` knows of; the sample's frames are computed again for that.
@@ -130,27 +144,24 @@ def fit_on_audio(
         settings: of the fit.
         engine: runs the work.
         folder: the work folder.
-
-    Returns:
-        The codebook, and the utterances of the sample that couldn't be used.
     """
     chosen = manifest.select(sampled_rows(manifest, pipeline.spec, settings))
     about = {"manifest": manifest.digest, "utterances": len(chosen)}
     skipped: list[Skipped] = []
     with progress("k-means", chosen.seconds) as shown:
         source = AudioFrames(chosen, pipeline, engine, shown.advance, skipped)
-        key = digest_of([[block.content for block in source.cut], asdict(settings), pipeline.key])
+        state = _state(folder, digest_of([[block.content for block in source.cut], asdict(settings), pipeline.key]))
         try:
-            fitted = _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, _state(folder, key), shown.note)
+            fitted = _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, state, shown.note)
         except InputError:
             require_some(len(chosen) - len(skipped), skipped, "the sample to fit to")
             raise
     lost = count_lost(skipped)
     used = {"utterances": len(chosen) - len(skipped), **({"lost": lost} if lost else {})}
-    return replace(fitted, fit={**fitted.fit, **used}), skipped
+    return NewFit(replace(fitted, fit={**fitted.fit, **used}), skipped, state)
 
 
-def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engine, folder: Path) -> Codebook:
+def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engine, folder: Path) -> NewFit:
     """Fit a codebook to a sample of the utterances of dumped frames.
 
     Raises:
@@ -159,13 +170,14 @@ def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engi
     origin = _common_origin(stores)
     chosen = sampled_utterances(stores, settings)
     about = {"utterances": len(chosen)}
-    key = digest_of([[store.content for store in stores], asdict(settings)])
+    state = _state(folder, digest_of([[store.content for store in stores], asdict(settings)]))
     with progress("k-means", 0.0, "frames") as shown:
         source = StoredSample(stores, chosen)
         try:
-            return _fit(source, settings, engine, origin.spec, origin.normalization, about, _state(folder, key), shown.note)
+            fitted = _fit(source, settings, engine, origin.spec, origin.normalization, about, state, shown.note)
         except InputError as error:
             raise InputError(f"the frames in {stores[0].path.parent}: {error}") from error
+    return NewFit(fitted, [], state)
 
 
 def sampled_rows(manifest: Manifest, spec: FeatureSpec, settings: FitSettings) -> list[int]:
@@ -239,7 +251,7 @@ def _fit(
     spec: FeatureSpec | None,
     normalization: Normalization,
     about: Header,
-    state: Path | None,
+    state: Path,
     report: Callable[[str], None],
 ) -> Codebook:
     try:

@@ -178,9 +178,10 @@ def _codebook(
             standing = read_codebook(found)
             if not standing.fit.get("lost") and standing.spec == pipeline.spec:
                 return standing
-    codebook, _ = fit_on_audio(train, pipeline, settings.fit, engine, claim.folder)
-    codebook.write(path)
-    return codebook
+    made = fit_on_audio(train, pipeline, settings.fit, engine, claim.folder)
+    made.codebook.write(path)
+    made.forget_passes()
+    return made.codebook
 
 
 def _kept_codebook(claim: Claim) -> Path:

@@ -78,6 +78,16 @@ def label_manifests(
     }
 
 
+def require_ids_for(forms: Sequence[str], manifest: Manifest | None, stem: Path) -> None:
+    """Refuse, before the work, a form that keeps utterance ids where there is no manifest to take them from.
+
+    Raises:
+        InputError: names the file.
+    """
+    if ".units" in forms and manifest is None:
+        raise InputError(f"{stem}.units: the compact form keeps utterance ids, and no manifest tells them: take --form km")
+
+
 def write_label_files(
     folder: Path,
     name: str,
@@ -93,11 +103,8 @@ def write_label_files(
         name: of the files.
         forms: suffixes of the label files.
         header: what made the labels.
-        manifest: the rows of the labels.
+        manifest: the rows of the labels; the compact form takes its ids.
         sequences: returns the labels afresh, utterance by utterance.
-
-    Raises:
-        InputError: the compact form is asked for and there is no manifest to take ids from.
     """
     if manifest is not None:
         write_manifest_beside(folder / name, manifest)
@@ -107,9 +114,8 @@ def write_label_files(
             with text_writer(path, header) as write:
                 for sequence in sequences():
                     write(sequence)
-        elif manifest is None:
-            raise InputError(f"{path}: the compact form keeps utterance ids, and no manifest tells them: take --form km")
         else:
+            assert manifest is not None
             write_units(path, Units.of(sequences(), header, manifest.ids))
 
 

@@ -32,6 +32,22 @@ class Splitting:
     def __post_init__(self) -> None:
         check_fraction(self.valid_percent)
 
+    @property
+    def in_two(self) -> bool:
+        """Whether there is a split."""
+        return self.valid_percent > 0
+
+    def check_target(self, out: Path) -> None:
+        """Refuse a target that can't hold what this makes: a manifest, or a folder for two.
+
+        Raises:
+            InputError: says what it should be.
+        """
+        if not self.in_two:
+            check_form(out)
+        elif out.suffix == ".tsv" or out.is_file():
+            raise InputError(f"--out {out}: with --valid-percent it is a folder, for train.tsv and valid.tsv")
+
     def require_speakers(self, source: Path, corpus: CorpusSettings) -> None:
         """Refuse, before it is scanned, a folder whose speakers have to be known and aren't named.
 
@@ -79,11 +95,8 @@ def list_audio(
     Raises:
         InputError: nothing usable, or manifests of something else stand there.
     """
-    in_two = splitting.valid_percent > 0
-    if in_two and (out.suffix == ".tsv" or out.is_file()):
-        raise InputError(f"--out {out}: with --valid-percent it is a folder, for train.tsv and valid.tsv")
-    if not in_two:
-        check_form(out)
+    in_two = splitting.in_two
+    splitting.check_target(out)
     place = out if in_two else out.parent
     record = place / "skipped.jsonl" if in_two else out.with_suffix(".skipped.jsonl")
     require_source(source)

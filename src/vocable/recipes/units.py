@@ -17,7 +17,7 @@ from vocable.recipes.beside import possible_manifest_files
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_speakers, require_usable
 from vocable.recipes.dumped import joined_rows, origin_of, stores_in
 from vocable.recipes.frames import pipeline_of
-from vocable.recipes.labels import label_files, label_manifests, write_label_files
+from vocable.recipes.labels import label_files, label_manifests, require_ids_for, write_label_files
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
 from vocable.recipes.stored_labels import label_stores
 from vocable.recipes.workplace import Claim, open_workplace, require_name
@@ -103,6 +103,7 @@ def _from_stores(
     origins = [origin_of(store.path) for store in stores]
     rows = joined_rows(stores, origins)
     made_from = {"codebook": codebook.digest, "frames": digest_of([store.content for store in stores])}
+    require_ids_for(forms, rows, out / name)
     claim = _claim(folder, made_from, out, name, forms, rows)
     claim.check(overwrite)
     labels = label_stores(stores, origins, codebook, engine, folder)

@@ -14,7 +14,7 @@ from typing import Any
 
 from vocable.artefacts.headers import canonical_json, digest_of
 from vocable.artefacts.writing import part_beside, remove_leftovers, write_text
-from vocable.errors import DiskFullError, InputError
+from vocable.errors import InputError, VocableError
 
 NAME = ".vocable"
 """May be removed when nothing runs; what it held is then worked out anew."""
@@ -91,7 +91,13 @@ class Claim:
 
     def is_settled(self) -> bool:
         """Tell whether all results stand as they were written, made from the same."""
-        return bool(self.is_ours() and self._noted().get("done")) and all(self.stands(path) for path in self.files)
+        noted = self._noted()
+        known = noted.get("files", {})
+        return bool(
+            noted.get("made_from") == self.made_from
+            and noted.get("done")
+            and all(path.name in known and _compared(path, known[path.name]) for path in self.files)
+        )
 
     def is_known(self) -> bool:
         """Tell whether the work folder remembers any claim of this name."""
@@ -103,9 +109,8 @@ class Claim:
 
     def stands(self, path: Path) -> bool:
         """Tell whether a result stands as it was written, made from the same."""
-        noted = self._noted()
-        known = noted.get("files", {}).get(path.name)
-        return bool(noted.get("made_from") == self.made_from and known is not None and _compared(path, known))
+        known = self._noted().get("files", {}).get(path.name)
+        return bool(self.is_ours() and known is not None and _compared(path, known))
 
     def check(self, overwrite: bool, source: Path | None = None) -> None:
         """Refuse, before any work, to replace results of something else unasked, or what the work is on.
@@ -136,32 +141,44 @@ class Claim:
             InputError: results of something else stand there; or another run took the names meanwhile.
         """
         self.check(overwrite)
-        place, target = part_beside(self.folder / self.name), self.files[0].parent
+        target = self.files[0].parent
+        place = part_beside(target / self.name)  # on the same filesystem, wherever the work folder leads
         place.mkdir(parents=True)
         try:
             yield place
             self.check(overwrite)
-            self._put_in_place(place, target, lasting)
-        except DiskFullError as error:
-            raise DiskFullError(str(error).replace(str(place), str(target))) from error
+            if not self.is_settled():  # another run of the same may have been faster
+                self._put_in_place(place, target, lasting)
+        except VocableError as error:  # nobody but us knows that place
+            error.args = tuple(str(part).replace(str(place), str(target)) for part in error.args)
+            raise
+        except OSError as error:
+            error.filename = str(error.filename).replace(str(place), str(target)) if error.filename else error.filename
+            raise
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
     def _put_in_place(self, place: Path, target: Path, lasting: bool) -> None:
+        """Note whose the names are from now on, remove what doesn't belong beside the results, and give them their names.
+
+        Killed anywhere in this, the next run of the same knows from the note what is still to be removed.
+        """
         # Headers come before what they are of, which would be taken for foreign without them; the first of the files comes last.
         made = sorted(place.iterdir(), key=lambda path: (path.name == self.files[0].name, path.suffix != ".json", path.name))
         states = {path.name: _state(path) for path in made}
-        leaving = self._foreign() + [path for path in self.companions if path.exists()]
-        self._note(done=False)
-        self.files[0].unlink(missing_ok=True)
-        for path in leaving:
-            if path.name not in states:
-                path.unlink(missing_ok=True)
+        kept = self._noted().get("files", {}) if self.is_ours() else {}
+        leaving = {*self._unfinished(), *(path.name for path in (*self._foreign(), *self.companions))} - set(states)
+        self._note(done=False, leaving=leaving)
+        if not kept:
+            self.files[0].unlink(missing_ok=True)
+        for name in leaving:
+            (target / name).unlink(missing_ok=True)
         for path in made:
             path.replace(target / path.name)
         if not self.is_ours():
             raise InputError(f"another run writes other results to {target}: run them one after the other")
-        self._note(done=lasting, files=states)
+        others = {name: state for name, state in kept.items() if name not in leaving}  # in other forms
+        self._note(done=lasting, files={**others, **states})
 
     def _why(self) -> str:
         """Return what tells the results that stand from those that are wanted."""
@@ -173,13 +190,18 @@ class Claim:
         standing = [path for path in (*self.files, *self.rivals) if path.exists()]
         return [] if self.is_ours() else standing  # in this order: what another process puts there now, it has noted before
 
+    def _unfinished(self) -> list[str]:
+        """Return the names that a run which was killed on the way should have removed, whoever's it was."""
+        return [name for name in self._noted().get("leaving", []) if isinstance(name, str) and os.path.basename(name) == name]
+
     def _changed(self) -> list[Path]:
         """Return results that stand, but not as they were written."""
         known = self._noted().get("files", {})
         return [path for path in self.files if path.name in known and _compared(path, known[path.name]) is False]
 
-    def _note(self, done: bool, files: dict[str, Any] | None = None) -> None:
-        write_text(self._path, canonical_json({"made_from": self.made_from, "done": done, "files": files or {}}))
+    def _note(self, done: bool, files: dict[str, Any] | None = None, leaving: Iterable[str] = ()) -> None:
+        note = {"made_from": self.made_from, "done": done, "files": files or {}, "leaving": sorted(leaving)}
+        write_text(self._path, canonical_json(note))
 
     def _noted(self) -> dict[str, Any]:
         try:
@@ -194,7 +216,7 @@ class Claim:
         return self.folder / f"{self.name}.claim.json"
 
 
-_DIGESTED = 256 << 20  # bytes: of larger files, frames that were dumped, size and time have to do
+_DIGESTED = 256 << 20  # bytes: larger files, such as frames that were dumped, are told by size and time alone
 
 
 def _state(path: Path) -> list[Any]:
@@ -210,7 +232,7 @@ def _compared(path: Path, known: list[Any]) -> bool | None:
         status = path.stat()
         if status.st_size != size:
             return False
-        return bool(status.st_mtime_ns == time or digest is None or _digest(path) == digest)  # a copied folder has other times
+        return bool(status.st_mtime_ns == time or (digest and _digest(path) == digest))  # a copied folder has other times
     except FileNotFoundError:
         return None
 
