@@ -191,3 +191,16 @@ def test_refusals_while_results_are_written_name_their_place(audio: Path, tmp_pa
     error = cli("manifest", tmp_path / "m.csv", "--out", tmp_path / "m.tsv", fails=True)
     assert f"{tmp_path}/m.tsv: a .tsv can't say which channel to take" in error
     assert ".part" not in error
+
+
+def test_of_two_runs_of_the_same_the_slower_leaves_what_stands(tmp_path: Path) -> None:
+    (tmp_path / ".vocable").mkdir()
+    slower, faster = (workplace.Claim.of(tmp_path / ".vocable", "x", {"clusters": 1}, [tmp_path / "x.km"]) for _ in range(2))
+    with slower.taken(overwrite=False) as mine:
+        (mine / "x.km").write_text("1\n")
+        with faster.taken(overwrite=False) as others:
+            (others / "x.km").write_text("1\n")
+        stands = (tmp_path / "x.km").stat().st_ino
+    assert (tmp_path / "x.km").stat().st_ino == stands
+    assert slower.is_settled()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".vocable", "x.km"]
