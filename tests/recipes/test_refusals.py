@@ -208,6 +208,45 @@ def test_names_that_lead_elsewhere_are_refused(made: Path, cli: Cli) -> None:
     assert not (made / "x").exists()
 
 
+def test_options_without_a_use_are_refused_whatever_their_value(made: Path, cli: Cli) -> None:
+    """One that is given its default is meant all the same."""
+    units = ["units", made / "audio", "--codebook", made / "km.safetensors", "--out", made / "x"]
+    stored = ["kmeans", made / "f", "--clusters", 2, "--out", made / "x.safetensors"]
+    kmeans = ["kmeans", made / "audio", "--clusters", 2, "--out", made / "x.safetensors"]
+    for arguments, message in (
+        ([*units, "--features", "mfcc"], "--features: no effect here"),
+        ([*units, "--normalize=none", "--context", 0], "--normalize, --context: no effect here"),
+        ([*stored, "--sample-rate", 16000], "--sample-rate: no effect here"),
+        ([*stored, "--min_seconds", 0.025], "--min-seconds: no effect here"),
+        ([*kmeans, "--batch-size", 10000], "--batch-size goes with --algorithm minibatch"),
+        ([*kmeans, "--mel-bins", 40], "--mel-bins 40 goes with --features logmel"),
+    ):
+        assert message in cli(*arguments, fails=True), arguments
+    cli("kmeans", made / "audio", "--clusters", 2, "--out", made / "k8.safetensors", "--sample-rate", 8000)
+    label = ["units", made / "audio", "--codebook", made / "k8.safetensors", "--out", made / "x"]
+    assert "--sample-rate 16000: the codebook is for 8000 Hz" in cli(*label, "--sample-rate", 16000, fails=True)
+    cli(*label, "--sample-rate", 8000)
+
+
+def test_reasons_name_the_cause(made: Path, cli: Cli) -> None:
+    cli("manifest", made / "audio", "--out", made / "m8.tsv", "--sample-rate", 8000)
+    label = ["units", made / "m8.tsv", "--codebook", made / "km.safetensors", "--out", made / "x"]
+    assert "the manifest says 16000, as many as there are at 8000 Hz: give the --sample-rate" in cli(*label, fails=True)
+    for at in range(4, 8):
+        write_audio(made / "other" / f"{at}.wav", 2.0, at)
+    assert "the audio has changed since" in cli("features", "mfcc", made / "other", "--out", made / "f", fails=True)
+    cli("prepare", made / "audio", "--out", made / "run", "--clusters", 4, "--valid-percent", 0.3)
+    for arguments in (
+        ["units", made / "audio", "--codebook", made / "km.safetensors", "--out", made / "run", "--name", "train"],
+        ["manifest", made / "audio", "--out", made / "run" / "train.tsv"],
+        ["kmeans", made / "audio", "--out", made / "run" / "codebook.safetensors", "--clusters", 4],
+    ):
+        assert "(another command made it: prepare.claim.json in " in cli(*arguments, fails=True)
+    cli("convert", made / "km.safetensors", made / "km.npy")
+    assume = ["units", made / "audio", "--codebook", made / "km.npy", "--out", made / "x", "--assume-features", "--context", 1]
+    assert "km.npy: the codebook's centroids have 39 values, frames of mfcc have 117" in cli(*assume, fails=True)
+
+
 def test_what_is_wrong_with_options_is_said_before_the_audio_is_scanned(
     made: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,7 +288,7 @@ def test_a_dry_run_refuses_what_the_run_would(made: Path, cli: Cli) -> None:
 
 def test_audio_of_which_nothing_can_be_used_is_no_success(made: Path, cli: Cli) -> None:
     (made / "gone.tsv").write_text("/nowhere\n" + "".join(f"{at}.wav\t32000\n" for at in range(4)))
-    message = "gone.tsv has no usable audio: 4 vanished; the first is 0.wav: the file is not there"
+    message = "gone.tsv has no usable audio: 4 vanished; the first is 0.wav: the file is not there; if a folder was moved, mend line 1 of the .tsv"
     for arguments in (
         ["units", made / "gone.tsv", "--codebook", made / "km.safetensors", "--out", made / "x"],
         ["features", "mfcc", made / "gone.tsv", "--out", made / "x"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import stat
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from vocable.audio.containers import check_whole
 from vocable.audio.faults import AudioFault
+from vocable.audio.files import Sound, in_memory
 from vocable.audio.mp3 import decode_mp3
 
 Waveform = NDArray[np.float32]
@@ -30,6 +30,7 @@ LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000
 _ZIP_SLICE = re.compile(r"(?P<archive>.+\.zip):(?P<offset>[0-9]+):(?P<length>[0-9]+)", re.DOTALL)
 _DIGITS = 19  # reach past the end of any file; more can't be asked of one
 _OTHER_SOUNDS = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
+_OPENING = re.compile(r"Error opening \d+: ")
 _PIECE = 1 << 20  # samples: a header that lies about the length must not decide how much memory is taken
 _PLAUSIBLE_SAMPLES_PER_BYTE = 5000  # FLAC packs 65535 equal samples into 15 bytes; no format does better
 
@@ -102,17 +103,10 @@ def resample(mono: Waveform, from_rate: int, to_rate: int) -> Waveform:
     return np.pad(out, (0, wanted - len(out)))
 
 
-class _Sound(soundfile.SoundFile):  # type: ignore[misc]
-    """A file that is only read forwards: seeking after each piece fails in files whose header doesn't say how long they are."""
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _sound(path: str, source: BinaryIO) -> _Sound:
+def _sound(path: str, source: BinaryIO) -> Sound:
     check_whole(source)
     try:
-        return _Sound(source)
+        return Sound(source)
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         raise _unreadable(path, error) from error
 
@@ -174,13 +168,13 @@ def _is_mp3(path: str) -> bool:
 
 
 def _opened(path: str) -> BinaryIO:
-    """Open a file or a zip slice; opening here, not in libsndfile, takes any name the filesystem has."""
+    """Open a file or a zip slice, unbuffered; opening here, not in libsndfile, takes any name the filesystem has."""
     slice_ = _ZIP_SLICE.fullmatch(path)
     name = slice_["archive"] if slice_ else path
     try:
         if not stat.S_ISREG(os.stat(name).st_mode):  # a pipe would wait for a writer for ever
             raise AudioFault("unreadable", "it is not a regular file")
-        file = open(name, "rb")  # noqa: SIM115 (the caller closes it)
+        file: BinaryIO = open(name, "rb", buffering=0)  # noqa: SIM115 (the caller closes it)
     except FileNotFoundError as error:
         broken = os.path.islink(name)
         raise AudioFault("vanished", "it is a link to a file that is not there" if broken else "the file is not there") from error
@@ -198,14 +192,14 @@ def _opened(path: str) -> BinaryIO:
             )
             raise AudioFault("unreadable", f"{detail}: make the manifest anew")
         file.seek(offset)
-        return io.BytesIO(file.read(length))
+        return in_memory(file.read(length))
 
 
 def _unreadable(path: str, error: Exception) -> AudioFault:
     if not _ZIP_SLICE.fullmatch(path) and Path(path).stat().st_size == 0:
         return AudioFault("empty", "the file has no bytes")
-    # libsndfile's message holds the repr of the file object, with an address that differs from run to run.
-    reason = str(error).rsplit(">: ", 1)[-1].removeprefix("Error : ").strip().rstrip(".")
+    # The message begins with the number of a descriptor, which differs from run to run.
+    reason = _OPENING.sub("", str(error)).removeprefix("Error : ").strip().rstrip(".")
     return AudioFault("unreadable", f"can't be decoded ({reason or 'no format libsndfile knows'})")
 
 

@@ -8,7 +8,6 @@ all of a stream that it can't seek in, if that frame is taken off; so that is wh
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import threading
@@ -18,6 +17,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from vocable.audio.faults import AudioFault
+from vocable.audio.files import in_memory
 
 _BIT_RATES = {  # kbit/s of layer III, by MPEG 1 or not
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -51,8 +51,8 @@ def decode_mp3(content: bytes) -> tuple[NDArray[np.float32], int]:
         raise AudioFault("unreadable", "it holds streams of different sample rates or channels: cut it into a file for each")
     if end is None or second is not None:
         return _streamed(content[start + length :])
-    with soundfile.SoundFile(io.BytesIO(content[start:end])) as file:  # what follows would be noted on stderr
-        return file.read(dtype="float32", always_2d=True), file.samplerate
+    with in_memory(content[start:end]) as counted, soundfile.SoundFile(counted.fileno(), closefd=False) as file:
+        return file.read(dtype="float32", always_2d=True), file.samplerate  # what follows would be noted on stderr
 
 
 def _end_of_counted(content: bytes, start: int, length: int, info: int) -> int | None:

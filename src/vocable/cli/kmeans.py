@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vocable.cli.options import Audio, Fitting, Frames, Part, Running, refuse_idle
+from vocable.cli.options import Audio, Fitting, Frames, Part, Running, check_together, refuse_idle
 from vocable.cli.tables import print_table, report_skipped, shown
 from vocable.errors import InputError
 from vocable.recipes.codebooks import fit_source
@@ -47,6 +47,7 @@ def kmeans(
     dry_run
         Say what would be done, how long it takes and what it needs, and do nothing.
     """
+    check_together(frames, fitting)
     work = running.work(part.nshard, part.rank)
     if part.rank:
         print(f"A fit isn't cut into parts: rank 0 does it all, and rank {part.rank} has nothing to do.")
@@ -55,11 +56,14 @@ def kmeans(
     if stores:
         if strict:
             raise InputError("--strict: dumped frames have nothing that could be left out; leave it out")
-        refuse_idle(f"the frames in {source} are dumped already", audio, frames)
+        refuse_idle(f"the frames in {source} are dumped already", CorpusSettings, FrameChoice)
     elif name is not None:
         raise InputError(f"--name {name}: {source} holds no dumped frames; leave it out")
     if dry_run:
-        plan = plan_stored_fit(stores, fitting, work) if stores else plan_fit(source, audio, frames, fitting, work)
+        if stores:
+            plan = plan_stored_fit(stores, out, fitting, work, overwrite)
+        else:
+            plan = plan_fit(source, out, audio, frames, fitting, work, overwrite)
         print_table(f"{out} would be fitted to {source}", plan.rows())
         return
     made = fit_source(source, out, name, fitting, audio, frames, work, strict, overwrite)

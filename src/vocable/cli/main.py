@@ -11,6 +11,7 @@ from typing import Any, get_args
 import cyclopts
 from cyclopts import App, CycloptsError, Parameter
 
+from vocable.cli.spelled import spelled_out
 from vocable.errors import VocableError, sentence_of
 
 # Before NumPy is imported: one thread for each worker beats threads that wait for each other, and spinning ones most of all.
@@ -88,7 +89,9 @@ def run(arguments: list[str]) -> int:
         for group in (app, features, evaluate, fairseq):
             group.resolved_commands()  # a list of commands shows what each says of itself, for which they must be imported
     try:
-        result = app([_dashed(item) for item in arguments], exit_on_error=False, print_error=True, result_action="return_value")
+        dashed = [_dashed(item) for item in arguments]
+        with spelled_out(dashed):
+            result = app(dashed, exit_on_error=False, print_error=True, result_action="return_value")
         return result if isinstance(result, int) else 0
     except CycloptsError:
         return 2

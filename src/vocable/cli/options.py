@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter
 
+from vocable.cli.spelled import spelled
 from vocable.errors import InputError
 from vocable.execution.engine import Work, check_device
 from vocable.recipes.corpus import CorpusSettings
-from vocable.recipes.fitting import FitSettings
+from vocable.recipes.fitting import MINIBATCH_ONLY, FitSettings
 from vocable.recipes.frames import FrameChoice
 
 
@@ -75,17 +76,23 @@ Forms = Annotated[tuple[Literal["km", "units", "rle"], ...], Parameter(converter
 Names = Annotated[tuple[str, ...], Parameter(converter=_separated, show_default=False)]
 
 
-def changed(settings: CorpusSettings | FrameChoice, *names: str) -> list[str]:
-    """Return the options of a group, or those of them named, that aren't at their defaults, as they are spelled."""
-    found = [item for item in fields(settings) if not names or item.name in names]
-    return [f"--{item.name.replace('_', '-')}" for item in found if getattr(settings, item.name) != item.default]
-
-
-def refuse_idle(why: str, *groups: CorpusSettings | FrameChoice) -> None:
-    """Refuse options that would be ignored.
+def refuse_idle(why: str, *groups: type[Any]) -> None:
+    """Refuse options of groups that would be ignored.
 
     Raises:
         InputError: names them, and says why they have no effect.
     """
-    if idle := [name for group in groups for name in changed(group)]:
+    if idle := [name for group in groups for name in spelled(item.name for item in fields(group))]:
         raise InputError(f"{', '.join(idle)}: no effect here, since {why}; leave out what has none")
+
+
+def check_together(frames: FrameChoice | None = None, fitting: FitSettings | None = None) -> None:
+    """Refuse options that only go with others that the line doesn't have.
+
+    Raises:
+        InputError: names both.
+    """
+    if frames is not None and frames.features != "logmel" and spelled(["mel_bins"]):
+        raise InputError(f"--mel-bins {frames.mel_bins} goes with --features logmel")
+    if fitting is not None and fitting.algorithm == "lloyd" and (idle := spelled(MINIBATCH_ONLY)):
+        raise InputError(f"{idle[0]} goes with --algorithm minibatch: give that, or leave it out")

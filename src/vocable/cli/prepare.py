@@ -6,7 +6,7 @@ import shlex
 import time
 from pathlib import Path
 
-from vocable.cli.options import Audio, Fitting, Forms, Frames, Part, Running
+from vocable.cli.options import Audio, Fitting, Forms, Frames, Part, Running, check_together
 from vocable.cli.tables import print_columns, print_table, report_others, report_reasons, shown
 from vocable.execution.progress import duration
 from vocable.recipes.corpus import CorpusSettings
@@ -58,6 +58,7 @@ def prepare(
     dry_run
         Say what would be done, how long it takes and what it needs, and do nothing.
     """
+    check_together(frames, fitting)
     settings = Preparation(
         corpus=source,
         frames=frames,
@@ -69,7 +70,7 @@ def prepare(
     )
     work = running.work(part.nshard, part.rank)
     if dry_run:
-        print_table(f"{audio} would become labels in {out}", plan_labels(audio, settings, work).rows())
+        print_table(f"{audio} would become labels in {out}", plan_labels(audio, out, settings, work, overwrite).rows())
         return
     begun = time.monotonic()
     made = prepare_labels(audio, out, settings, work, overwrite)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vocable.cli.options import Audio, Forms, Frames, Part, Running, changed, refuse_idle
+from vocable.cli.options import Audio, Forms, Frames, Part, Running, check_together, refuse_idle
+from vocable.cli.spelled import spelled
 from vocable.cli.tables import print_table, report_others, report_skipped
 from vocable.clustering.codebook import read_codebook
-from vocable.errors import InputError
+from vocable.errors import InputError, MismatchError
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.dumped import stores_in
 from vocable.recipes.frames import FrameChoice, assume_frames
@@ -59,20 +60,25 @@ def units(
     book = read_codebook(codebook)
     stores = stores_in(source, name)[1] if source.is_dir() else []
     if assume_features:
-        book = assume_frames(book, frames, audio.sample_rate)
+        check_together(frames)
+        try:
+            book = assume_frames(book, frames, audio.sample_rate)
+        except MismatchError as error:
+            raise MismatchError(f"{codebook}: {error}") from error
     else:
-        refuse_idle("without --assume-features the codebook says which frames it is for", frames)
+        refuse_idle("without --assume-features the codebook says which frames it is for", FrameChoice)
     if stores:
         if strict:
             raise InputError("--strict: dumped frames have nothing that could be left out; leave it out")
-        refuse_idle(f"the frames in {source} are dumped already", audio)
-    elif book.spec is not None and audio.sample_rate != book.spec.sample_rate and changed(audio, "sample_rate"):
+        refuse_idle(f"the frames in {source} are dumped already", CorpusSettings)
+    elif book.spec is not None and audio.sample_rate != book.spec.sample_rate and spelled(["sample_rate"]):
         raise InputError(f"--sample-rate {audio.sample_rate}: the codebook is for {book.spec.sample_rate} Hz; leave it out")
+    forms = [f".{item}" for item in form]
     if dry_run:
-        plan = plan_stored_units(stores, book, work) if stores else plan_units(source, audio, book, work)
+        plan = plan_stored_units(stores, book, work, forms) if stores else plan_units(source, audio, book, work, forms)
         print_table(f"{source} would become labels in {out}", plan.rows())
         return
-    made = label_source(source, book, out, name, [f".{item}" for item in form], audio, work, strict, overwrite)
+    made = label_source(source, book, out, name, forms, audio, work, strict, overwrite)
     if made.missing:
         report_others(made.missing, "the labels")
         return

@@ -12,7 +12,7 @@ import numpy as np
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.artefacts.headers import digest_of
 from vocable.audio.blocks import Block
-from vocable.audio.decoding import Waveform, read_waveform
+from vocable.audio.decoding import Waveform, read_waveform, resampled_length
 from vocable.audio.faults import AudioFault, Skipped, lost
 from vocable.audio.manifest import Utterance
 from vocable.errors import InputError
@@ -61,6 +61,18 @@ def warn_given_up(what: str, finished: Finished[Block]) -> None:
     for block, reason in finished.given_up():
         first, last = block.utterances[0].path, block.utterances[-1].path
         print(f"warning: {what} had to do without {first} … {last}: {reason}", file=sys.stderr)
+
+
+_RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000)
+
+
+def _why_changed(samples: int, sample_rate: int, counted: int) -> str:
+    """Return why a file may have another length than a manifest says."""
+    said = f"{samples} samples at {sample_rate} Hz, but the manifest says {counted}"
+    for rate in _RATES:
+        if rate != sample_rate and abs(resampled_length(samples, sample_rate, rate) - counted) <= 1:
+            return f"{said}, as many as there are at {rate} Hz: give the --sample-rate that it counts in, or make it anew"
+    return f"{said}: the file is cut short or was replaced"
 
 
 @dataclass(frozen=True)
@@ -138,11 +150,7 @@ class FramePipeline:
         if self.lenient:
             return waveform
         if block.sample_rate == self.base.sample_rate and len(waveform) != utterance.samples:
-            raise AudioFault(
-                "changed",
-                f"{len(waveform)} samples at {block.sample_rate} Hz, but the manifest says {utterance.samples}: "
-                "the file is cut short or was replaced",
-            )
+            raise AudioFault("changed", _why_changed(len(waveform), block.sample_rate, utterance.samples))
         if len(waveform) < self.base.receptive_field:
             raise AudioFault(
                 "short", f"{len(waveform)} samples at {self.base.sample_rate} Hz; one frame takes {self.base.receptive_field}"

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vocable.artefacts.headers import digest_of
 from vocable.audio.faults import Skipped, read_skipped, require_none
 from vocable.clustering.codebook import Codebook, read_codebook
 from vocable.errors import InputError
 from vocable.execution.engine import Engine, Work
-from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
+from vocable.features.store import StoredFrames
+from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_source, require_usable
 from vocable.recipes.dumped import stores_in
 from vocable.recipes.fitting import FitSettings, NewFit, fit_on_audio, fit_on_store
 from vocable.recipes.frames import FrameChoice, pipeline_for
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
-from vocable.recipes.workplace import Claim, open_workplace
+from vocable.recipes.workplace import NAME, Claim, open_workplace
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,30 @@ def fit_source(
     folder = open_workplace(out.parent)
     with Engine(work) as engine:
         if stores:
-            frames_digest = digest_of([store.content for store in stores])
-            made_from = {**asdict(settings), "device": work.kind, "frames": frames_digest}
-            claim = Claim.of(folder, f"k-means-{out.name}", made_from, [out])
+            claim = claim_with_stores(out, settings, stores, work)
             if claim.is_settled():
                 return Fitted(read_codebook(out), was_done=True)
             claim.check(overwrite)
             return _kept(fit_on_store(stores, settings, engine, folder), out, claim, overwrite)
         return _fit_to_audio(source, out, settings, corpus, frames, engine, folder, strict, overwrite)
+
+
+def claim_with_stores(out: Path, settings: FitSettings, stores: Sequence[StoredFrames], work: Work) -> Claim:
+    """Return the claim on a codebook that is fitted to dumped frames."""
+    frames = digest_of([store.content for store in stores])
+    return _claim(out, {**asdict(settings), "device": work.kind, "frames": frames})
+
+
+def claim_with_audio(
+    out: Path, settings: FitSettings, corpus: CorpusSettings, frames: FrameChoice, opened: Corpus, work: Work
+) -> Claim:
+    """Return the claim on a codebook that is fitted to audio."""
+    chosen = {**asdict(corpus), **asdict(settings), **asdict(frames)}
+    return _claim(out, {**chosen, "device": work.kind, "audio": opened.state})
+
+
+def _claim(out: Path, made_from: dict[str, Any]) -> Claim:
+    return Claim.of(out.parent / NAME, f"k-means-{out.name}", made_from, [out])
 
 
 def _fit_to_audio(
@@ -90,8 +108,7 @@ def _fit_to_audio(
     record = out.with_suffix(".skipped.jsonl")
     opened = open_corpus(source, corpus, engine, folder)
     require_usable(opened, source)
-    made_from = {**asdict(corpus), **asdict(settings), **asdict(frames), "device": engine.work.kind, "audio": opened.state}
-    claim = Claim.of(folder, f"k-means-{out.name}", made_from, [out])
+    claim = claim_with_audio(out, settings, corpus, frames, opened, engine.work)
     claim.check(overwrite, source)
     if strict:
         refuse_skipped(opened.skipped, record)

@@ -151,9 +151,10 @@ def require_some(usable: int, skipped: list[Skipped], source: Path | str) -> Non
         InputError: says why nothing could be used.
     """
     if skipped and not usable:
-        counts = ", ".join(f"{count} {reason}" for reason, count in count_reasons(skipped).items())
-        first = min(skipped)
-        raise InputError(f"{source} has no usable audio: {counts}; the first is {first.path}: {first.detail}")
+        reasons, first = count_reasons(skipped), min(skipped)
+        counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        moved = "; if a folder was moved, mend line 1 of the .tsv, which names it" if "vanished" in reasons else ""
+        raise InputError(f"{source} has no usable audio: {counts}; the first is {first.path}: {first.detail}{moved}")
 
 
 @dataclass(frozen=True)

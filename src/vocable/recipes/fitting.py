@@ -31,7 +31,7 @@ from vocable.recipes.fit_sources import AudioFrames, StoredSample
 _SAMPLE_BYTES = 256 << 20
 _SAMPLE_FRAMES = 512  # for each centroid, where that is more
 MOST_CLUSTERS = 1 << 24
-_MINIBATCH_ONLY = ("batch_size", "max_no_improvement", "reassignment_ratio")
+MINIBATCH_ONLY = ("batch_size", "max_no_improvement", "reassignment_ratio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class FitSettings:
             raise InputError(f"--reassignment-ratio {self.reassignment_ratio}: a part of the largest weight lies between 0 and 1")
         if self.algorithm == "lloyd":
             for item in fields(self):
-                if item.name in _MINIBATCH_ONLY and getattr(self, item.name) != item.default:
+                if item.name in MINIBATCH_ONLY and getattr(self, item.name) != item.default:
                     raise InputError(
                         f"--{item.name.replace('_', '-')} goes with --algorithm minibatch: give that, or leave it out"
                     )
@@ -154,7 +154,7 @@ def fit_on_audio(
         try:
             fitted = _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, state, shown.note)
         except InputError:
-            require_some(len(chosen) - len(skipped), skipped, "the sample to fit to")
+            require_some(len(chosen) - len(skipped), skipped, chosen.root or "the sample to fit to")
             raise
     lost = count_lost(skipped)
     used = {"utterances": len(chosen) - len(skipped), **({"lost": lost} if lost else {})}

@@ -22,7 +22,7 @@ from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_
 from vocable.recipes.fitting import FitSettings, fit_on_audio
 from vocable.recipes.frames import FrameChoice, pipeline_for
 from vocable.recipes.labels import Labels, label_files, label_manifests
-from vocable.recipes.workplace import Claim, open_workplace
+from vocable.recipes.workplace import NAME, Claim, open_workplace
 from vocable.units.dictionary import write_dictionary
 from vocable.units.label_files import SUFFIXES, open_units
 from vocable.units.preflight import check_labels
@@ -93,12 +93,8 @@ def prepare(source: Path, out: Path, settings: Preparation, work: Work | None = 
     with Engine(work or Work()) as engine:
         corpus = open_corpus(source, settings.corpus, engine, folder)
         require_usable(corpus, source)
-        train, valid = split(corpus.manifest, settings.valid_percent, settings.fit.seed, settings.by_speaker)
-        parts = {"train": train, **({"valid": valid} if len(valid) else {})}
-        rivals = [path for name in ("train", "valid") for path in label_files(out, name)]
-        made_from = {**_json(settings), "device": engine.work.kind, "audio": corpus.state}
-        manifests = [path for name in ("train", "valid") for path in possible_manifest_files(out / name)]
-        claim = Claim.of(folder, "prepare", made_from, _files(out, parts, settings), rivals, manifests)
+        parts, claim = claim_on(out, corpus, settings, engine.work)
+        train = parts["train"]
         if claim.is_settled() or _vouched_for(out, corpus, settings, claim):
             standing = _standing(out, parts, settings, was_done=True)
             if settings.strict:
@@ -126,6 +122,20 @@ def prepare(source: Path, out: Path, settings: Preparation, work: Work | None = 
         if claim.is_ours():
             raise
         raise InputError(f"another run writes other results to {out}: run them one after the other") from error
+
+
+def claim_on(out: Path, corpus: Corpus, settings: Preparation, work: Work) -> tuple[dict[str, Manifest], Claim]:
+    """Return the splits of a corpus, and the claim on the results of preparing them in `out`.
+
+    Raises:
+        InputError: there can be no such split.
+    """
+    train, valid = split(corpus.manifest, settings.valid_percent, settings.fit.seed, settings.by_speaker)
+    parts = {"train": train, **({"valid": valid} if len(valid) else {})}
+    rivals = [path for name in ("train", "valid") for path in label_files(out, name)]
+    manifests = [path for name in ("train", "valid") for path in possible_manifest_files(out / name)]
+    made_from = {**_json(settings), "device": work.kind, "audio": corpus.state}
+    return parts, Claim.of(out / NAME, "prepare", made_from, _files(out, parts, settings), rivals, manifests)
 
 
 def _log_name(work: Work) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.blocks import blocks_of
 from vocable.audio.faults import count_reasons
@@ -19,12 +21,14 @@ from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import duration
 from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
+from vocable.recipes.codebooks import claim_with_audio, claim_with_stores
 from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_usable
 from vocable.recipes.dumped import origin_of
 from vocable.recipes.fitting import FitSettings, require_frames_for, sampled_rows, sampled_utterances
 from vocable.recipes.frames import FrameChoice, require_speakers_for, spec_of
-from vocable.recipes.label_preparation import Preparation
+from vocable.recipes.label_preparation import Preparation, claim_on
 from vocable.recipes.manifests import Splitting
+from vocable.units.units import unit_type
 
 _PROBE_SECONDS = 30.0  # of audio: a few hundredths of a second of work
 _WORKER_BYTES = 150 << 20  # Python, NumPy and a block in flight
@@ -32,6 +36,7 @@ _OPERATIONS_PER_SECOND = 20e9  # multiplications of k-means and of labelling on 
 _READING = 500e6  # bytes of dumped frames a second, from a disk
 _PASSES = 24  # of k-means over all frames of its sample, those over parts of it included
 _ROW_BYTES = 80  # of a manifest
+_RUN = 2.2  # frames until the unit changes, for MFCC and 100 clusters
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Plan:
     """Left out by their headers; None where no audio is looked at."""
     part: str = ""
     """Which part of the work that is, if it is cut."""
+    done: bool = False
+    """The results stand there already."""
 
     def rows(self) -> dict[str, Any]:
         """Return what to show: name → value."""
@@ -64,6 +71,8 @@ class Plan:
             rows["hours of audio"] = self.seconds / 3600
         if self.frames is not None:
             rows["frames"] = self.frames
+        if self.done:
+            return {**rows, "time": "none: done already"}
         return {
             **rows,
             "writes": f"about {_size(self.written)}",
@@ -92,23 +101,37 @@ def plan_manifest(source: Path, settings: CorpusSettings, splitting: Splitting, 
     )
 
 
-def plan_labels(source: Path, settings: Preparation, work: Work) -> Plan:
-    """Estimate a fit and the labels of all audio; nothing is written."""
+def plan_labels(source: Path, out: Path, settings: Preparation, work: Work, overwrite: bool = False) -> Plan:
+    """Estimate a fit and the labels of all audio; nothing is written.
+
+    Raises:
+        InputError: what the work itself would refuse, results of something else in `out` among it.
+    """
     frames, fit = settings.frames, settings.fit
     settings.require_speakers(source)
     opened = _opened_for(frames, source, settings.corpus, work)
-    split(opened.manifest, settings.valid_percent, fit.seed, settings.by_speaker)  # says now what is wrong with it
-    return _plan(opened, _spec(frames, settings.corpus), work, 1, _statistics(frames), fit, fit.clusters)
+    _, claim = claim_on(out, opened, settings, work)
+    claim.check(overwrite, source)
+    plan = _plan(opened, _spec(frames, settings.corpus), work, 1, _statistics(frames), fit, fit.clusters, settings.forms)
+    return replace(plan, done=claim.is_settled())
 
 
-def plan_fit(source: Path, corpus: CorpusSettings, frames: FrameChoice, fit: FitSettings, work: Work) -> Plan:
-    """Estimate a fit alone."""
+def plan_fit(
+    source: Path, out: Path, corpus: CorpusSettings, frames: FrameChoice, fit: FitSettings, work: Work, overwrite: bool = False
+) -> Plan:
+    """Estimate a fit alone.
+
+    Raises:
+        InputError: what the fit itself would refuse, a codebook of something else at `out` among it.
+    """
     opened = _opened_for(frames, source, corpus, work)
-    return _plan(opened, _spec(frames, corpus), work, 0, _statistics(frames), fit)
+    claim = claim_with_audio(out, fit, corpus, frames, opened, work)
+    claim.check(overwrite, source)
+    return replace(_plan(opened, _spec(frames, corpus), work, 0, _statistics(frames), fit), done=claim.is_settled())
 
 
-def plan_units(source: Path, corpus: CorpusSettings, codebook: Codebook, work: Work) -> Plan:
-    """Estimate the labels of audio with a codebook that is there.
+def plan_units(source: Path, corpus: CorpusSettings, codebook: Codebook, work: Work, forms: Sequence[str] = (".km",)) -> Plan:
+    """Estimate the labels of audio with a codebook that is there, in some forms.
 
     Raises:
         MismatchError: the codebook doesn't say what frames it is for.
@@ -116,7 +139,7 @@ def plan_units(source: Path, corpus: CorpusSettings, codebook: Codebook, work: W
     spec = spec_of(codebook)
     opened = _opened(source, replace(corpus, sample_rate=spec.sample_rate), work)
     require_speakers_for(codebook.normalization.scope, opened.manifest)
-    return _plan(opened, spec, work, 1, int(codebook.normalization.scope == "speaker"), clusters=len(codebook))
+    return _plan(opened, spec, work, 1, int(codebook.normalization.scope == "speaker"), clusters=len(codebook), forms=forms)
 
 
 def plan_dump(source: Path, corpus: CorpusSettings, frames: FrameChoice, work: Work) -> Plan:
@@ -125,8 +148,14 @@ def plan_dump(source: Path, corpus: CorpusSettings, frames: FrameChoice, work: W
     return _plan(opened, _spec(frames, corpus), work, 1, _statistics(frames))
 
 
-def plan_stored_fit(stores: Sequence[StoredFrames], fit: FitSettings, work: Work) -> Plan:
-    """Estimate a fit to dumped frames."""
+def plan_stored_fit(stores: Sequence[StoredFrames], out: Path, fit: FitSettings, work: Work, overwrite: bool = False) -> Plan:
+    """Estimate a fit to dumped frames.
+
+    Raises:
+        InputError: what the fit itself would refuse, a codebook of something else at `out` among it.
+    """
+    claim = claim_with_stores(out, fit, stores, work)
+    claim.check(overwrite)
     chosen = sampled_utterances(stores, fit)
     held = sum(int(store.lengths.sum()) for store in stores)
     share = len(chosen) / max(sum(map(len, stores)), 1)
@@ -134,14 +163,15 @@ def plan_stored_fit(stores: Sequence[StoredFrames], fit: FitSettings, work: Work
     require_frames_for(held, fit.clusters)
     dim = stores[0].dim
     seconds = held * dim * (4 / _READING + _PASSES * fit.clusters / _OPERATIONS_PER_SECOND / work.workers)
-    return _stored_plan(stores, work, fit.clusters * dim * 4, 3 * 4 * held * dim, seconds)
+    plan = _stored_plan(stores, work, fit.clusters * dim * 4, 3 * 4 * held * dim, seconds)
+    return replace(plan, done=claim.is_settled())
 
 
-def plan_stored_units(stores: Sequence[StoredFrames], codebook: Codebook, work: Work) -> Plan:
-    """Estimate the labels of dumped frames."""
+def plan_stored_units(stores: Sequence[StoredFrames], codebook: Codebook, work: Work, forms: Sequence[str] = (".km",)) -> Plan:
+    """Estimate the labels of dumped frames, in some forms."""
     frames, dim = sum(len(store.array) for store in stores), stores[0].dim
     seconds = frames * dim * (4 / _READING + len(codebook) / _OPERATIONS_PER_SECOND / work.workers)
-    return _stored_plan(stores, work, _label_bytes(frames, len(codebook)), 0, seconds / work.nshard, _part(work))
+    return _stored_plan(stores, work, _label_bytes(frames, len(codebook), forms), 0, seconds / work.nshard, _part(work))
 
 
 def _stored_plan(stores: Sequence[StoredFrames], work: Work, written: int, held: int, seconds: float, part: str = "") -> Plan:
@@ -190,8 +220,11 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
 
 
-def _label_bytes(frames: int, clusters: int) -> int:
-    return frames * (len(str(clusters - 1)) + 1)
+def _label_bytes(frames: int, clusters: int, forms: Sequence[str]) -> int:
+    """Return how much labels take in some forms, and in the ledger, which holds them until the work folder is removed."""
+    digits, binary = len(str(clusters - 1)), np.dtype(unit_type(clusters)).itemsize
+    sizes = {".km": digits + 1, ".units": binary, ".rle": (digits + 3) / _RUN}
+    return round(frames * (binary + sum(sizes[form] for form in forms)))
 
 
 def _plan(
@@ -202,6 +235,7 @@ def _plan(
     whole: float,
     fit: FitSettings | None = None,
     clusters: int | None = None,
+    forms: Sequence[str] = (),
 ) -> Plan:
     """Estimate; without clusters, frames are written unless something is fitted.
 
@@ -213,6 +247,7 @@ def _plan(
         whole: passes that each part makes.
         fit: what is fitted, by each part.
         clusters: of the labels that are written.
+        forms: of the labels.
     """
     manifest = opened.manifest
     frames = sum(spec.frame_count(samples) for samples in manifest.samples.tolist())
@@ -223,7 +258,7 @@ def _plan(
         whole += held / max(frames, 1)
         fitting = _PASSES * held * spec.dim * fit.clusters / _OPERATIONS_PER_SECOND
     if clusters is not None:
-        written = _label_bytes(frames, clusters)
+        written = _label_bytes(frames, clusters, forms)
     else:
         written = frames * spec.dim * 4 if fit is None else fit.clusters * spec.dim * 4
     seconds = (whole + cut / work.nshard) * manifest.seconds / _measured_rate(manifest, spec) + fitting

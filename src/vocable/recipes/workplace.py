@@ -123,7 +123,7 @@ class Claim:
         if overwrite:
             return
         if standing := self._foreign():
-            raise InputError(f"{standing[0]} is there already ({self._why()}): give another name, or --overwrite")
+            raise InputError(f"{standing[0]} is there already ({self._why(standing[0])}): give another name, or --overwrite")
         if changed := self._changed():
             raise InputError(f"{changed[0]} was changed after it was written: give another name, or --overwrite to make it anew")
 
@@ -180,9 +180,12 @@ class Claim:
         others = {name: state for name, state in kept.items() if name not in leaving}  # in other forms
         self._note(done=lasting, files={**others, **states})
 
-    def _why(self) -> str:
+    def _why(self, standing: Path) -> str:
         """Return what tells the results that stand from those that are wanted."""
         if not self.is_known():
+            for path in sorted(self.folder.glob("*.claim.json")):
+                if standing.name in _note_in(path).get("files", {}):
+                    return f"another command made it: {path.name} in {self.folder} says what from"
             return "nothing beside it says what it was made from"
         return _difference(self._noted()["made_from"], self.made_from, "it")
 
@@ -204,16 +207,21 @@ class Claim:
         write_text(self._path, canonical_json(note))
 
     def _noted(self) -> dict[str, Any]:
-        try:
-            found = json.loads(self._path.read_text())
-        except (FileNotFoundError, ValueError, RecursionError):
-            return {}
-        parts = (found.get("made_from"), found.get("files")) if isinstance(found, dict) else ()
-        return found if parts and all(isinstance(part, dict) for part in parts) else {}
+        return _note_in(self._path)
 
     @property
     def _path(self) -> Path:
         return self.folder / f"{self.name}.claim.json"
+
+
+def _note_in(path: Path) -> dict[str, Any]:
+    """Return what a claim noted, or nothing if it didn't, or not whole."""
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    parts = (found.get("made_from"), found.get("files")) if isinstance(found, dict) else ()
+    return found if parts and all(isinstance(part, dict) for part in parts) else {}
 
 
 _DIGESTED = 256 << 20  # bytes: larger files, such as frames that were dumped, are told by size and time alone
@@ -242,8 +250,10 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_OTHER_AUDIO = "the audio has changed since: files were moved, added, removed, replaced or touched, or their speakers renamed"
 _CHANGED = {
-    "audio": "the audio has changed since: files were moved, added, removed, replaced or touched, or their speakers renamed",
+    "audio": _OTHER_AUDIO,
+    "whole": _OTHER_AUDIO,
     "codebook": "it was made with another codebook",
     "frames": "it was made from other frames",
 }
