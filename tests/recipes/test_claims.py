@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import artefacts_in, write_audio
+from helpers import artefacts_in
 from vocable.errors import InputError
 from vocable.recipes.fitting import FitSettings
 from vocable.recipes.label_preparation import Preparation, prepare
@@ -18,13 +18,6 @@ from vocable.recipes.workplace import Claim
 
 Cli = Callable[..., str]
 SETTINGS = Preparation(fit=FitSettings(clusters=6), valid_percent=0.2)
-
-
-@pytest.fixture
-def audio(tmp_path: Path) -> Path:
-    for at in range(6):
-        write_audio(tmp_path / "audio" / f"{at}.wav", 1.0, at)
-    return tmp_path / "audio"
 
 
 def test_another_run_that_takes_the_names_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

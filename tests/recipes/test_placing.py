@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import artefacts_in, write_audio
+from helpers import artefacts_in
 from vocable.clustering import Codebook, lloyd
 from vocable.errors import DiskFullError, InputError
 from vocable.execution import Work
@@ -22,13 +22,6 @@ from vocable.recipes.label_preparation import Preparation, prepare
 
 Cli = Callable[..., str]
 SETTINGS = Preparation(fit=FitSettings(clusters=6), valid_percent=0.2)
-
-
-@pytest.fixture
-def audio(tmp_path: Path) -> Path:
-    for at in range(6):
-        write_audio(tmp_path / "audio" / f"{at}.wav", 1.0, at)
-    return tmp_path / "audio"
 
 
 class Killed(BaseException):

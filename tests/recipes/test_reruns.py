@@ -28,13 +28,6 @@ Cli = Callable[..., str]
 SETTINGS = Preparation(fit=FitSettings(clusters=6), valid_percent=0.2)
 
 
-@pytest.fixture
-def audio(tmp_path: Path) -> Path:
-    for at in range(6):
-        write_audio(tmp_path / "audio" / f"{at}.wav", 1.0, at)
-    return tmp_path / "audio"
-
-
 @pytest.mark.parametrize(
     "lost", ["train.km", "valid.tsv", "train.km.json", "codebook.safetensors", "summary.json", "skipped.jsonl", "dict.km.txt"]
 )
