@@ -371,6 +371,15 @@ def test_a_folder_whose_files_do_not_fit_is_no_success(made: Path, cli: Cli, har
     assert message in cli("inspect", run, fails=True)
 
 
+def test_labels_of_another_codebook_may_lie_beside_a_preparation(made: Path, cli: Cli) -> None:
+    """They are no part of it, and under a name of their own."""
+    run = made / "run"
+    cli("prepare", made / "audio", "--out", run, "--clusters", 3, "--workers", 1, "--valid-percent", 0.3)
+    cli("units", made / "audio", "--codebook", made / "km.safetensors", "--out", run, "--name", "dev", "--workers", 1)
+    (run / "dict.km.txt").unlink()  # which is for the others
+    cli("inspect", run)
+
+
 def test_a_summary_of_something_else_is_no_matter(made: Path, cli: Cli) -> None:
     for content in ("[1, 2]", '{"splits": {"dev": 3}}'):
         (made / "u" / "summary.json").write_text(content)

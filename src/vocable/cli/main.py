@@ -11,7 +11,7 @@ from typing import Any, get_args
 import cyclopts
 from cyclopts import App, CycloptsError, Parameter
 
-from vocable.cli.spelled import spelled_out
+from vocable.cli.given_options import spelled_out
 from vocable.errors import VocableError, sentence_of
 
 # Before NumPy is imported: one thread for each worker beats threads that wait for each other, and spinning ones most of all.

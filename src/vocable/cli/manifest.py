@@ -51,10 +51,8 @@ def manifest(
     """
     if not valid_percent and (by_speaker or seed):
         raise InputError("--by-speaker and --seed say how to split, and go with --valid-percent")
-    work, splitting = (
-        running.work(part.nshard, part.rank),
-        Splitting(valid_percent=valid_percent, by_speaker=by_speaker, seed=seed),
-    )
+    work = running.work(part.nshard, part.rank)
+    splitting = Splitting(valid_percent=valid_percent, by_speaker=by_speaker, seed=seed)
     if work.kind != "cpu":
         print(f"Headers are read by the processor: {', '.join(work.devices)} has nothing to do.")
     splitting.check_target(out)

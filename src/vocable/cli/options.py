@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter
 
-from vocable.cli.spelled import spelled
+from vocable.cli.given_options import spelled
 from vocable.errors import InputError
 from vocable.execution.engine import Work, check_device
 from vocable.recipes.corpus import CorpusSettings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vocable.cli.given_options import spelled
 from vocable.cli.options import Audio, Forms, Frames, Part, Running, check_together, refuse_idle
-from vocable.cli.spelled import spelled
 from vocable.cli.tables import print_table, report_others, report_skipped
 from vocable.clustering.codebook import read_codebook
 from vocable.errors import InputError, MismatchError

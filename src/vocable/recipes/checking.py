@@ -10,7 +10,7 @@ from vocable.audio.manifest_files import read_manifest
 from vocable.clustering.codebook import read_codebook
 from vocable.errors import InputError, MismatchError, VocableError
 from vocable.features.store import read_lengths
-from vocable.recipes.beside import manifest_beside
+from vocable.recipes.companion_manifest import manifest_beside
 from vocable.recipes.dumped import frame_names, stores_in
 from vocable.units.label_files import SUFFIXES, open_units
 from vocable.units.preflight import check_labels
@@ -76,40 +76,28 @@ def check_folder(folder: Path) -> list[VocableError]:
             stores_in(folder, name)
         except VocableError as error:
             wrong.append(error)
-    for check in (_check_codebook, _check_summary):
-        try:
-            check(folder)
-        except VocableError as error:
-            wrong.append(error)
+    try:
+        _check_preparation(folder)
+    except VocableError as error:
+        wrong.append(error)
     return wrong
 
 
-def _check_codebook(folder: Path) -> None:
-    """Refuse labels that were made with another codebook than the one that `prepare` puts beside them."""
-    beside = folder / "codebook.safetensors"
-    if not beside.is_file():
-        return
-    digest = read_codebook(beside).digest
-    for labels in sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()):
-        if open_units(labels)[0].codebook not in (None, digest):
-            raise MismatchError(
-                f"{labels} was made with another codebook than {beside.name} beside it: label again with this one"
-            )
-
-
-def _check_summary(folder: Path) -> None:
-    """Refuse a preparation whose labels are gone."""
-    beside = folder / "summary.json"
-    if not beside.is_file():
-        return
+def _check_preparation(folder: Path) -> None:
+    """Refuse what `prepare` wrote if its labels are gone, or of another codebook than the one beside them."""
+    summary, codebook = folder / "summary.json", folder / "codebook.safetensors"
     try:
-        summary = read_header(beside, "vocable.summary/1")
+        splits = read_header(summary, "vocable.summary/1").get("splits") if summary.is_file() else None
     except InputError:
         return  # somebody else's
-    splits = summary.get("splits")
+    digest = read_codebook(codebook).digest if isinstance(splits, dict) and codebook.is_file() else None
     for name in splits if isinstance(splits, dict) else ():
-        if not any((folder / f"{name}{suffix}").is_file() for suffix in SUFFIXES):
-            raise MismatchError(f"{beside} counts labels of {name}, which are not here: run the same command again")
+        forms = [path for path in (folder / f"{name}{suffix}" for suffix in SUFFIXES) if path.is_file()]
+        if not forms:
+            raise MismatchError(f"{summary} counts labels of {name}, which are not here: run the same command again")
+        for labels in forms:
+            if digest is not None and open_units(labels)[0].codebook != digest:
+                raise MismatchError(f"{labels} was made with another codebook than {codebook.name} beside it: label again")
 
 
 def read_rows_of(manifest: Path, header: UnitsHeader) -> Manifest:

@@ -12,8 +12,8 @@ from vocable.artefacts.writing import replacing
 from vocable.audio.manifest_files import is_manifest, read_manifest, write_manifest
 from vocable.clustering.codebook import read_codebook
 from vocable.errors import InputError
-from vocable.recipes.beside import manifest_beside
 from vocable.recipes.checking import read_rows_of
+from vocable.recipes.companion_manifest import manifest_beside
 from vocable.recipes.corpus import CorpusSettings
 from vocable.units.label_files import SUFFIXES, open_units, read_units, text_writer, write_units
 from vocable.units.preflight import check_labels

@@ -17,7 +17,7 @@ from vocable.audio.manifest_files import keeps_ids, numbered_ids, read_manifest
 from vocable.errors import InputError, MismatchError
 from vocable.features.normalization import Normalization
 from vocable.features.store import StoredFrames
-from vocable.recipes.beside import manifest_beside
+from vocable.recipes.companion_manifest import manifest_beside
 
 FORMAT = "vocable.frames/1"
 

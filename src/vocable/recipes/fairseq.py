@@ -24,11 +24,12 @@ from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
 from vocable.recipes.dumped import origin_of, require_frames
 from vocable.recipes.feature_dump import Dumped, dump_frames
-from vocable.recipes.fitting import MOST_CLUSTERS, FitSettings, fit_on_store
+from vocable.recipes.fitting import FitSettings, fit_on_store
 from vocable.recipes.stored_labels import label_stores
 from vocable.recipes.workplace import open_workplace
 from vocable.units.dictionary import write_dictionary
 from vocable.units.label_files import open_units, text_writer
+from vocable.units.units import MOST_CLUSTERS
 
 _LENGTH_TOLERANCE = 160  # samples, of the reader that the original's dumpers share
 
@@ -130,7 +131,7 @@ def dump_mfcc(
     shard = Manifest.of(rows, manifest.root, sample_rate)
     pipeline = FramePipeline(Mfcc(sample_rate).spec, lenient=True)
     npy = feat_dir / f"{split}_{rank}_{nshard}.npy"
-    return dump_frames(shard, pipeline, engine, npy, open_workplace(feat_dir), _require_all, overwrite=True, whole=manifest)
+    return dump_frames(shard, pipeline, engine, npy, open_workplace(feat_dir), _require_all, manifest, overwrite=True)
 
 
 def _require_all(skipped: list[Skipped]) -> None:

@@ -26,7 +26,7 @@ from vocable.execution.progress import progress
 from vocable.execution.stages import Payload, Stage
 from vocable.features.pipeline import FramePipeline, skipped_rows
 from vocable.features.store import has_room, length_file, make_room, npy_header, read_lengths, write_lengths, write_rows
-from vocable.recipes.beside import manifest_files, possible_manifest_files, write_manifest_beside
+from vocable.recipes.companion_manifest import manifest_files, possible_manifest_files, write_manifest_beside
 from vocable.recipes.dumped import Origin, origin_of
 from vocable.recipes.workplace import Claim
 
@@ -50,8 +50,8 @@ def dump_frames(
     npy: Path,
     folder: Path,
     judge: Callable[[list[Skipped]], None],
+    whole: Manifest,
     overwrite: bool = False,
-    whole: Manifest | None = None,
 ) -> Dumped:
     """Write the frames of a manifest to `npy`, with `.len`, the manifest of the rows that have frames, and a header beside it.
 
@@ -62,15 +62,15 @@ def dump_frames(
         npy: where the frames go.
         folder: where the work is kept until it is whole.
         judge: told what has to be left out, before the frames get their name; may raise.
+        whole: the manifest of which this is a shard, or this one.
         overwrite: replace frames of something else.
-        whole: the manifest of which this is a shard, by default this one.
 
     Raises:
         DiskFullError: the next run goes on with what is missing.
         InputError: frames of something else stand there, or a file changed meanwhile; or what `judge` raises.
     """
     blocks = list(blocks_of(manifest))
-    made_from = {"frames": pipeline.key, "device": engine.work.kind, "audio": manifest.state, "whole": (whole or manifest).digest}
+    made_from = {"frames": pipeline.key, "device": engine.work.kind, "audio": manifest.state, "whole": whole.digest}
     companions = possible_manifest_files(npy.with_suffix(""))
     claim = Claim.of(folder, f"frames-{npy.stem}", made_from, _files(npy, manifest), companions=companions)
     while True:
@@ -79,7 +79,7 @@ def dump_frames(
             return standing
         claim.check(overwrite)
         try:
-            return _dump(manifest, blocks, pipeline, engine, npy, claim, judge, overwrite, whole or manifest)
+            return _dump(manifest, blocks, pipeline, engine, npy, claim, judge, whole, overwrite)
         except _PartGoneError:
             continue  # another process has finished the same dump, or cleared it away
 
@@ -104,8 +104,8 @@ def _dump(
     npy: Path,
     claim: Claim,
     judge: Callable[[list[Skipped]], None],
-    overwrite: bool,
     whole: Manifest,
+    overwrite: bool,
 ) -> Dumped:
     spec = pipeline.spec
     counts = np.array([spec.frame_count(samples) for samples in manifest.samples.tolist()], dtype=np.int64)

@@ -68,5 +68,5 @@ def dump_source(
             if work.nshard == 1:  # a part may well have nothing
                 require_some(len(shard) - len(unusable), skipped, source)
 
-        made = dump_frames(shard, pipeline, engine, npy, folder, judge, overwrite, opened.manifest)
+        made = dump_frames(shard, pipeline, engine, npy, folder, judge, opened.manifest, overwrite)
     return replace(made, skipped=[*opened.skipped, *made.skipped])

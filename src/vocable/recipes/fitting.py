@@ -27,10 +27,10 @@ from vocable.features.store import StoredFrames
 from vocable.recipes.corpus import require_some
 from vocable.recipes.dumped import Origin, joined_rows, origin_of, require_one_manifest
 from vocable.recipes.fit_sources import AudioFrames, StoredSample
+from vocable.units.units import MOST_CLUSTERS
 
 _SAMPLE_BYTES = 256 << 20
 _SAMPLE_FRAMES = 512  # for each centroid, where that is more
-MOST_CLUSTERS = 1 << 24
 MINIBATCH_ONLY = ("batch_size", "max_no_improvement", "reassignment_ratio")
 
 

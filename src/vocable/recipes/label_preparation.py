@@ -17,7 +17,7 @@ from vocable.clustering.codebook import Codebook, read_codebook
 from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Engine, Work
 from vocable.features.pipeline import FramePipeline
-from vocable.recipes.beside import manifest_beside, possible_manifest_files
+from vocable.recipes.companion_manifest import manifest_beside, possible_manifest_files
 from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_source, require_speakers, require_usable
 from vocable.recipes.fitting import FitSettings, fit_on_audio
 from vocable.recipes.frames import FrameChoice, pipeline_for

@@ -17,7 +17,7 @@ from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Finished, Stage
 from vocable.features.pipeline import FramePipeline, skipped_rows
-from vocable.recipes.beside import manifest_files, possible_manifest_files, write_manifest_beside
+from vocable.recipes.companion_manifest import manifest_files, possible_manifest_files, write_manifest_beside
 from vocable.units.label_files import SUFFIXES, header_file, text_writer, write_units
 from vocable.units.labelling import LabelBlocks, labelled_rows, units_header
 from vocable.units.units import Sequence as UnitSequence

@@ -11,7 +11,7 @@ from vocable.audio.manifest_files import check_form, read_manifest, write_manife
 from vocable.audio.speakers import check_fraction, split
 from vocable.errors import InputError
 from vocable.execution.engine import Engine, Work
-from vocable.recipes.beside import manifest_files, possible_manifest_files
+from vocable.recipes.companion_manifest import manifest_files, possible_manifest_files
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_speakers, require_usable
 from vocable.recipes.skipping import keep_skipped
 from vocable.recipes.workplace import Claim, open_workplace

@@ -156,10 +156,7 @@ def plan_stored_fit(stores: Sequence[StoredFrames], out: Path, fit: FitSettings,
     """
     claim = claim_with_stores(out, fit, stores, work)
     claim.check(overwrite)
-    chosen = sampled_utterances(stores, fit)
-    held = sum(int(store.lengths.sum()) for store in stores)
-    share = len(chosen) / max(sum(map(len, stores)), 1)
-    held = round(held * share)
+    held = int(np.concatenate([store.lengths for store in stores])[sampled_utterances(stores, fit)].sum())
     require_frames_for(held, fit.clusters)
     dim = stores[0].dim
     seconds = held * dim * (4 / _READING + _PASSES * fit.clusters / _OPERATIONS_PER_SECOND / work.workers)

@@ -10,8 +10,8 @@ from typing import Any
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.errors import InputError, MismatchError
 from vocable.evaluation.unit_quality import SILENCES, PhoneScores, phone_scores
-from vocable.recipes.beside import manifest_beside
 from vocable.recipes.checking import check_surveyed, read_rows_of
+from vocable.recipes.companion_manifest import manifest_beside
 from vocable.timelines.alignments import Alignments
 from vocable.units.label_files import read_units
 from vocable.units.units import Survey, Units

@@ -13,7 +13,7 @@ from vocable.audio.manifest import Manifest
 from vocable.clustering.codebook import Codebook
 from vocable.execution.engine import Engine, Work
 from vocable.features.store import StoredFrames
-from vocable.recipes.beside import possible_manifest_files
+from vocable.recipes.companion_manifest import possible_manifest_files
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_speakers, require_usable
 from vocable.recipes.dumped import joined_rows, origin_of, stores_in
 from vocable.recipes.frames import pipeline_of

@@ -23,7 +23,7 @@ from vocable.artefacts.headers import OBJECT, POSITIVE, TEXT, Header, naming, re
 from vocable.artefacts.tensors import read_tensors, read_vector, write_tensors
 from vocable.artefacts.writing import replacing
 from vocable.errors import InputError, MismatchError
-from vocable.units.units import Sequence, Units, UnitsHeader, expand, run_lengths
+from vocable.units.units import MOST_CLUSTERS, Sequence, Units, UnitsHeader, expand, run_lengths
 
 FORMAT = "vocable.units/1"
 SUFFIXES = (".km", ".units", ".rle")
@@ -91,7 +91,7 @@ def text_writer(path: Path, header: UnitsHeader) -> Iterator[TextWriter]:
         write_header(header_file(path), {"format": FORMAT, **asdict(header), **writer.counts()})
 
 
-_LARGEST = (1 << 24) - 1  # far above any codebook, or run; a table of counts for more units would fill memory
+_LARGEST = MOST_CLUSTERS - 1  # of the numbers in text: of units, and of the frames of a run
 # Frames of an utterance in `.rle`, where a few bytes may stand for any number: a day of audio at 100 a second.
 _LONGEST = 24 * 3600 * 100
 _RUNS = re.compile(rb"[ \t\r\n]*+(?:[0-9]++:[0-9]++(?:[ \t\r\n]++|\Z))*+")

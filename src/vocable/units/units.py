@@ -15,6 +15,9 @@ from vocable.errors import InputError
 
 Sequence = NDArray[np.integer[Any]]
 
+MOST_CLUSTERS = 1 << 24
+"""Units that labels can tell apart: far above any codebook, and few enough for a table of counts."""
+
 
 @dataclass(frozen=True)
 class UnitsHeader:
