@@ -14,7 +14,7 @@ from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.errors import InputError
 from vocable.features import LogMel, Mfcc
 from vocable.features.extractors import FeatureExtractor, extractor_of
-from vocable.features.kaldi import FilterBank, deltas, row_blocks
+from vocable.features.kaldi import BLOCK_ROWS, FilterBank, deltas, row_blocks
 from vocable.features.kaldi_torch import TorchFilterBank
 
 
@@ -113,7 +113,32 @@ def test_more_bins_than_the_spectrum_has_are_kaldis_too_and_warned_of(bins: int,
 
 
 def test_digital_silence_is_the_log_floor() -> None:
-    assert np.allclose(LogMel.preset(40)([np.zeros(800, np.float32)])[0], np.log(1.1920929e-07))
+    for level in (0.0, 0.1, -1 / 3):
+        assert np.allclose(LogMel.preset(40)([np.full(40_000, level, np.float32)])[0], np.log(1.1920929e-07))
+
+
+@pytest.mark.parametrize("offset", [0.05, -0.3, 0.9])
+@pytest.mark.parametrize("loudness", [1.0, 0.01, 0.0005])
+def test_an_offset_of_the_waveform_changes_nothing(offset: float, loudness: float) -> None:
+    plain = np.round(speech_like(4.0, 3) * loudness * 32768) / 32768
+    shifted = plain + np.round(offset * 32768) / 32768
+    for extractor, most in ((Mfcc(), 1e-3), (LogMel.preset(80), 1e-3)):
+        expected, found = extractor([plain.astype(np.float32), shifted.astype(np.float32)])
+        assert np.abs(found - expected).max() < most
+
+
+def test_frames_at_the_ends_of_blocks_are_those_of_their_own_samples() -> None:
+    waveform, bank = speech_like(4.5, 2), FilterBank()
+    frames = bank(waveform)
+    assert len(frames) > 2 * BLOCK_ROWS
+    for at in (0, 1, BLOCK_ROWS - 1, BLOCK_ROWS, 2 * BLOCK_ROWS - 1, 2 * BLOCK_ROWS, len(frames) - 1):
+        assert np.abs(bank(waveform[at * bank.hop :][: bank.length])[0] - frames[at]).max() < 1e-4
+
+
+def test_a_view_of_one_channel_has_the_frames_of_a_copy() -> None:
+    stereo = np.stack([speech_like(3.0, 1), speech_like(3.0, 2)], axis=1)
+    view, copy = Mfcc()([stereo[:, 1], stereo[:, 1].copy()])
+    assert np.array_equal(view, copy)
 
 
 @pytest.mark.parametrize("make", [Mfcc, lambda: LogMel.preset(40), lambda: LogMel.preset(80)])
@@ -141,7 +166,9 @@ def test_a_torch_device_gives_the_same_frames_up_to_rounding(make: Callable[...,
     for expected, found in zip(on_cpu, on_device, strict=True):
         assert found.shape == expected.shape
         if len(expected):
-            assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+            # Where a band is quieter than the rest by six orders of magnitude, float32 gives its energy to few digits.
+            assert np.abs(found - expected).max() < 2e-5 * np.abs(expected).max()
+            assert np.median(np.abs(found - expected)) < 1e-6
 
 
 def test_a_torch_device_takes_nothing_too() -> None:
@@ -159,8 +186,8 @@ def test_deltas_of_a_ramp_are_its_slope() -> None:
 def test_row_blocks_cover_all_rows_and_depend_on_their_number_alone(count: int) -> None:
     blocks = list(row_blocks(count))
     assert [first for first, _ in blocks] == list(np.cumsum([0, *(rows for _, rows in blocks)])[:-1])
-    assert sum(rows for _, rows in blocks) >= count
-    assert all(rows in (32, 64, 128, 256) for _, rows in blocks)
+    assert sum(rows for _, rows in blocks) == count
+    assert all(rows == BLOCK_ROWS for _, rows in blocks[:-1])
 
 
 def test_specs_say_what_the_frames_are_and_make_them_again() -> None:
@@ -199,6 +226,7 @@ def test_impossible_settings_are_refused() -> None:
         (lambda: LogMel(window="hann"), "neither povey nor hamming"),
         (lambda: LogMel(num_mel_bins=0), "0 mel bins between 20 and 8000 Hz don't make a filter bank"),
         (lambda: FilterBank(low_freq=9000), "don't make a filter bank"),
+        (lambda: Mfcc(sample_rate=100), "don't make a filter bank at 100 Hz"),
     ):
         with pytest.raises(InputError, match=message):
             make()

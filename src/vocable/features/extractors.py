@@ -12,7 +12,7 @@ from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.decoding import Waveform
 from vocable.errors import InputError
 from vocable.execution.threads import single_threaded
-from vocable.features.kaldi import FilterBank, Frames, cepstral_matrix, deltas, row_blocks
+from vocable.features.kaldi import FilterBank, Frames, cepstral_matrix, deltas
 from vocable.features.waveforms import as_waveforms
 
 
@@ -62,16 +62,7 @@ class Mfcc:
         if self._torch is not None:
             return [self._with_deltas(frames) for frames in self._torch(mono)]
         with single_threaded():
-            return [self._with_deltas(self._cepstra(self._bank(waveform))) for waveform in mono]
-
-    def _cepstra(self, logs: Frames) -> Frames:
-        out = np.empty((len(logs), self._matrix.shape[1]), dtype=np.float32)
-        for first, rows in row_blocks(len(logs)):
-            block = np.zeros((rows, logs.shape[1]), dtype=np.float32)
-            valid = min(rows, len(logs) - first)
-            block[:valid] = logs[first : first + valid]
-            out[first : first + valid] = (block @ self._matrix)[:valid]
-        return out
+            return [self._with_deltas(self._bank(waveform) @ self._matrix) for waveform in mono]
 
     def _with_deltas(self, statics: Frames) -> Frames:
         orders = [statics]

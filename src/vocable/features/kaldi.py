@@ -1,8 +1,8 @@
 """Kaldi's filter bank in NumPy: short-time frames, power spectra, mel energies.
 
 The numbers are Kaldi's (`feat/feature-window.cc`, `feat/mel-computations.cc`), as torchaudio and kaldi-native-fbank have them,
-without dither. Work goes through blocks of fixed numbers of rows, chosen by the utterance's own length, so that the same
-matrix kernels meet the same rows whatever else is computed: results don't depend on batches, bit for bit.
+without dither. Work goes through blocks that follow from the utterance's own length, so that the same matrix kernels meet the
+same numbers of frames whatever else is computed: results don't depend on batches, bit for bit.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vocable.audio.decoding import Waveform
+from vocable.audio.decoding import LOWEST_RATE, Waveform
 from vocable.errors import InputError
+from vocable.features.fourier import PowerSpectrum
 
 Frames = NDArray[np.float32]
 
-BLOCK_ROWS = 256  # 256 frames of 512 points stay in the second-level cache
-_SMALLEST_BLOCK = 32
+BLOCK_ROWS = 192  # frames at a time: what 192 windows of 512 points take stays in the second-level cache
+_BAND = 12  # filters that are computed together, from the frequencies that these have
 LOG_FLOOR = float(np.finfo(np.float32).eps)  # 1.19e-7, Kaldi's
 
 
@@ -48,7 +49,8 @@ class FilterBank:
     """Factor on the waveform: 32768 gives Kaldi's 16-bit values, 1 those of fairseq."""
 
     def __post_init__(self) -> None:
-        if self.num_mel_bins < 1 or not 0 <= self.low_freq < self.top_freq <= self.sample_rate / 2:
+        fits = 0 <= self.low_freq < self.top_freq <= self.sample_rate / 2
+        if self.num_mel_bins < 1 or self.sample_rate < LOWEST_RATE or not fits:
             raise InputError(
                 f"{self.num_mel_bins} mel bins between {self.low_freq:g} and {self.top_freq:g} Hz don't make "
                 f"a filter bank at {self.sample_rate} Hz"
@@ -101,39 +103,67 @@ class FilterBank:
         weights = np.maximum(0.0, np.minimum(bins - (centre - step), (centre + step) - bins) / step)
         return np.vstack([weights, np.zeros(self.num_mel_bins)]).astype(np.float32)
 
+    @cached_property
+    def _spectrum(self) -> PowerSpectrum:
+        return PowerSpectrum(self.fft_size, self.taper)
+
+    @cached_property
+    def _bands(self) -> list[tuple[slice, slice, Frames]]:
+        """Neighbouring filters, the rows of the spectrum that they use, and their weights: nine in ten weights are zero."""
+        weights = self.filters[self._spectrum.bins]
+        bands = []
+        for first in range(0, self.num_mel_bins, _BAND):
+            filters = slice(first, min(first + _BAND, self.num_mel_bins))
+            used = np.flatnonzero(weights[:, filters].any(axis=1))
+            rows = slice(used[0], used[-1] + 1) if len(used) else slice(0, 1)
+            bands.append((filters, rows, np.ascontiguousarray(weights[rows, filters])))
+        return bands
+
     def __call__(self, waveform: Waveform) -> Frames:
         """Return log mel energies, shape (frames, num_mel_bins)."""
         count = self.frame_count(len(waveform))
         out = np.empty((count, self.num_mel_bins), dtype=np.float32)
-        if count == 0:
-            return out
-        windows = np.lib.stride_tricks.sliding_window_view(waveform, self.length)[:: self.hop]
+        workspace = self._spectrum.workspace(min(count, BLOCK_ROWS))
         for first, rows in row_blocks(count):
-            block = np.zeros((rows, self.fft_size), dtype=np.float32)
-            valid = min(rows, count - first)
-            self._tapered(windows[first : first + valid], block[:valid, : self.length])
-            spectrum = np.fft.rfft(block)
-            energies = (spectrum.real**2 + spectrum.imag**2) @ self.filters
-            out[first : first + valid] = np.log(np.maximum(energies[:valid], np.float32(LOG_FLOOR)))
+            start = first * self.hop
+            samples = waveform[start : start + (rows - 1) * self.hop + self.length]
+            means = self._emphasised(samples, self._spectrum.windows(workspace, rows))
+            power = self._spectrum(workspace, means)
+            for filters, used, weights in self._bands:
+                np.matmul(power[used].T, weights, out=out[first : first + rows, filters])
+        np.maximum(out, np.float32(LOG_FLOOR), out=out)
+        np.log(out, out=out)
         return out
 
-    def _tapered(self, windows: Frames, out: Frames) -> None:
-        """Remove each window's mean, emphasise high frequencies, taper: in that order."""
-        centred = windows - windows.mean(axis=1, keepdims=True, dtype=np.float32)
-        factor = np.float32(self.preemphasis)
-        out[:, 1:] = centred[:, 1:] - factor * centred[:, :-1]
-        out[:, 0] = centred[:, 0] - factor * centred[:, 0]  # the sample before the first is taken to equal it
-        out *= self.taper
+    def _emphasised(self, samples: Waveform, windows: Frames) -> Frames:
+        """Put windows with their high frequencies emphasised into `windows`, shape (length, rows), and return their means.
+
+        Kaldi takes each window's mean away and emphasises then. Both are linear: here samples are emphasised once for all windows
+        that share them, and what each window's mean has become, shape (rows,), is left to be taken away.
+        """
+        rows, factor = windows.shape[1], np.float32(self.preemphasis)
+        parts = -(-self.length // self.hop)
+        centred = np.empty((rows - 1 + parts) * self.hop, dtype=np.float32)
+        np.subtract(samples, samples.sum() / len(samples), out=centred[: len(samples)])  # an offset would take up the digits
+        centred[len(samples) :] = 0
+        emphasised = np.empty_like(centred)
+        np.multiply(centred[:-1], -factor, out=emphasised[1:])
+        emphasised[1:] += centred[1:]
+        emphasised[0] = 0  # belongs to the first window alone, whose first row is set below
+        by_phase = np.ascontiguousarray(emphasised.reshape(-1, self.hop).T)  # of which windows in columns are a few copies
+        for part in range(parts):
+            place = windows[part * self.hop : (part + 1) * self.hop]
+            place[:] = by_phase[: len(place), part : part + rows]
+        first, last = centred[:: self.hop][:rows], centred[self.length - 1 :: self.hop][:rows]
+        windows[0] = (1 - factor) * first  # the sample before a window is taken to equal its first
+        means: Frames = np.full(self.length, 1 / self.length, dtype=np.float32) @ windows
+        means -= factor / self.length * (last - first)
+        return means
 
 
 def row_blocks(count: int) -> Iterator[tuple[int, int]]:
-    """Yield (first, rows) that cover `count` rows: whole blocks, then one of the smallest power of two that holds the rest."""
-    first = 0
-    while count - first >= BLOCK_ROWS:
-        yield first, BLOCK_ROWS
-        first += BLOCK_ROWS
-    if rest := count - first:
-        yield first, max(_SMALLEST_BLOCK, 1 << (rest - 1).bit_length())
+    """Yield (first, rows) that cover `count` rows: whole blocks, then the rest."""
+    return ((first, min(BLOCK_ROWS, count - first)) for first in range(0, count, BLOCK_ROWS))
 
 
 def cepstral_matrix(num_mel_bins: int, num_ceps: int, lifter: float) -> Frames:
@@ -148,9 +178,12 @@ def cepstral_matrix(num_mel_bins: int, num_ceps: int, lifter: float) -> Frames:
 
 def deltas(frames: Frames) -> Frames:
     """Return Σ n (c[t+n] - c[t-n]) / 10 over n = 1, 2, with the end frames repeated (torchaudio's compute_deltas, window 5)."""
-    padded = np.pad(frames, ((2, 2), (0, 0)), mode="edge")
-    near, far = padded[3:-1] - padded[1:-3], padded[4:] - padded[:-4]
-    return ((near + np.float32(2) * far) / np.float32(10)).astype(np.float32)
+    padded = np.concatenate([frames[:1], frames[:1], frames, frames[-1:], frames[-1:]])
+    out: Frames = padded[4:] - padded[:-4]
+    out *= np.float32(2)
+    out += padded[3:-1] - padded[1:-3]
+    out /= np.float32(10)
+    return out
 
 
 def _mel(frequency: NDArray[np.float64] | float) -> NDArray[np.float64]:

@@ -38,4 +38,4 @@ def _as_waveform(waveform: Any, number: int) -> Waveform:
             f"waveform {number} has samples of type {samples.dtype}, but should have floating-point ones in [-1, 1]: "
             "divide 16-bit integers by 32768"
         )
-    return samples.astype(np.float32, copy=False)
+    return np.ascontiguousarray(samples, dtype=np.float32)
