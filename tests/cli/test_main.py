@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,13 +16,36 @@ Cli = Callable[..., str]
 
 
 def test_every_command_has_help(cli: Cli) -> None:
-    from vocable.cli.main import app, evaluate, fairseq, features
-
-    for group, path in ((app, []), (features, ["features"]), (evaluate, ["evaluate"]), (fairseq, ["fairseq"])):
-        names = [name for name in group if not name.startswith("-")]
-        assert names
+    for group, names in command_lists():
         for name in names:
-            assert f"Usage: vocable {' '.join([*path, name])}" in cli(*path, name, "--help")
+            assert f"Usage: vocable {' '.join([*group, name])}" in cli(*group, name, "--help")
+
+
+def command_lists() -> list[tuple[list[str], dict[str, str]]]:
+    from vocable.cli.main import COMMANDS, GROUPS
+
+    return [([], COMMANDS), *(([name], commands) for name, (_, commands) in GROUPS.items())]
+
+
+def test_lists_of_commands_say_what_each_says_of_itself(cli: Cli) -> None:
+    import importlib
+    import inspect
+
+    for group, commands in command_lists():
+        listed = " ".join(line.strip("│ ") for line in cli(*group, "--help").splitlines())
+        for name, says in commands.items():
+            command = getattr(importlib.import_module(f"vocable.cli.{'.'.join(group) or name}"), name)
+            assert (inspect.getdoc(command) or "").partition("\n\n")[0] == says
+            assert re.sub(r"\s+", " ", f"{name} {says}") in re.sub(r"\s+", " ", listed)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["fairseq", "--help"], ["--version"]])
+def test_lists_of_commands_import_none_of_them(arguments: list[str]) -> None:
+    script = (
+        "import sys\nfrom vocable.cli.main import run\nrun(sys.argv[1:])\nprint('NumPy' if 'numpy' in sys.modules else 'light')"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("light\n")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,6 +247,21 @@ def test_a_codebook_of_other_frames_is_refused(feats: Path, corpus: Path, tmp_pa
     np.save(tmp_path / "c.npy", np.zeros((3, 40), np.float32))
     error = cli("fairseq", "dump_km_label", feats, "train", tmp_path / "c.npy", 1, 0, tmp_path / "lab", fails=True)
     assert "has 39 values a frame, the codebook's centroids 40" in error
+
+
+def test_a_few_frames_are_labelled_without_worker_processes_and_heavy_libraries(feats: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "km.npy", StoredFrames(feats / "train_0_1.npy").array[:5])
+    for line in (
+        ["fairseq", "dump_km_label", feats, "train", tmp_path / "km.npy", 1, 0, tmp_path / "lab", "--workers", 2],
+        ["units", feats, "--codebook", tmp_path / "km.npy", "--out", tmp_path / "units", "--workers", 2],
+    ):
+        script = (
+            "import sys; from vocable.cli.main import run; from vocable.execution import pool; pool.subprocess = None; "
+            f"assert run({list(map(str, line))!r}) == 0; "
+            "print([name for name in ('torch', 'scipy', 'sklearn', 'rich.table') if name in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_old_joblib_models_label_as_scikit_learn_does(feats: Path, tmp_path: Path, cli: Cli) -> None:

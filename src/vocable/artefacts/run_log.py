@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,8 @@ class RunLog:
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # slow to import, and few commands keep a log
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -25,38 +25,64 @@ def _converted(kind: Any, tokens: Any) -> Any:
     return cyclopts.convert(kind, tokens)
 
 
-app = App(
-    name="vocable",
-    help="Turn speech into discrete units, and train the models that make them.",
-    default_parameter=Parameter(negative="", converter=_converted),
-    suppress_keyboard_interrupt=False,
-    help_format="plaintext",  # in Markdown, two asterisks of a path pattern would be taken for emphasis
-)
-for _name in ("prepare", "demo", "manifest", "kmeans", "units", "convert", "inspect"):
-    app.command(f"vocable.cli.{_name}:{_name}", name=_name)
+# What lists of commands say, as the commands themselves do: to read it there, all of them would have to be imported.
+COMMANDS = {
+    "prepare": "Make HuBERT training labels of a folder of speech.",
+    "demo": "Make a small corpus of speech with known phones, prepare it, and score the units.",
+    "manifest": "List the usable audio of a folder, or convert a manifest.",
+    "kmeans": "Fit a codebook to frames, straight from audio or from a folder of dumped ones.",
+    "units": "Label audio, or dumped frames, with a codebook. The codebook says which frames it is for.",
+    "convert": "Convert a file to the form that the target's ending names.",
+    "inspect": "Say in words what a file or folder is; with the options, check that labels fit what they are to be used with.",
+}
+GROUPS = {
+    "features": (
+        "Dump frames to disk, in fairseq's format.",
+        {
+            "mfcc": "Dump mel-frequency cepstra with deltas, 39 values every 10 ms, as fairseq's dump_mfcc_feature does.",
+            "logmel": "Dump log mel energies every 10 ms.",
+        },
+    ),
+    "evaluate": (
+        "Score units.",
+        {
+            "units": "Say how units are used, and with alignments what they tell of phones.",
+            "agreement": "Compare two labellings of the same frames, as when moving from another tool.",
+        },
+    ),
+    "fairseq": (
+        "The commands of fairseq's simple_kmeans, argument for argument.",
+        {
+            "wav2vec_manifest": "Write train.tsv and valid.tsv: the root, then a path and a number of samples a line.",
+            "dump_mfcc_feature": "Write {split}_{rank}_{nshard}.npy and .len with 39 MFCCs every 10 ms.",
+            "learn_kmeans": "Fit mini-batch k-means to dumped features, with scikit-learn's meaning of all options.",
+            "dump_km_label": "Write {split}_{rank}_{nshard}.km with the label of each frame.",
+            "merge": "Join {split}_0_{nshard}.km … into {split}.km; a missing shard is an error.",
+            "dictionary": "Write dict.km.txt with the units 0 … K - 1; one that stands there is replaced, not added to.",
+            "preprocess": "Write dict.km.txt for labels, with the units 0 … K - 1 in order.",
+        },
+    ),
+}
 
-features = App(name="features", help="Dump frames to disk, in fairseq's format.")
-for _name in ("mfcc", "logmel"):
-    features.command(f"vocable.cli.features:{_name}", name=_name)
-app.command(features)
 
-evaluate = App(name="evaluate", help="Score units.")
-for _name in ("units", "agreement"):
-    evaluate.command(f"vocable.cli.evaluate:{_name}", name=_name)
-app.command(evaluate)
-
-fairseq = App(name="fairseq", help="The commands of fairseq's simple_kmeans, argument for argument.")
-for _name in (
-    "wav2vec_manifest",
-    "dump_mfcc_feature",
-    "learn_kmeans",
-    "dump_km_label",
-    "merge",
-    "dictionary",
-    "preprocess",
-):
-    fairseq.command(f"vocable.cli.fairseq:{_name}", name=_name)
-app.command(fairseq)
+def _commands(listed: bool = False) -> App:
+    """Return the command line. Where commands are only listed, none is imported, and each has no help but a sentence."""
+    app = App(
+        name="vocable",
+        help="Turn speech into discrete units, and train the models that make them.",
+        version=_version,
+        default_parameter=Parameter(negative="", converter=_converted),
+        suppress_keyboard_interrupt=False,
+        help_format="plaintext",  # in Markdown, two asterisks of a path pattern would be taken for emphasis
+    )
+    for name, says in COMMANDS.items():
+        app.command(f"vocable.cli.{name}:{name}", name=name, help=says if listed else None)
+    for name, (title, commands) in GROUPS.items():
+        group = App(name=name, help=title)
+        for inner, says in commands.items():
+            group.command(f"vocable.cli.{name}:{inner}", name=inner, help=says if listed else None)
+        app.command(group)
+    return app
 
 
 def main() -> None:
@@ -85,9 +111,8 @@ def _open_streams() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status: 0, 1 for a mistake in the input, 2 in the arguments, 130 when interrupted."""
-    if len(arguments) < 2 or not {"-h", "--help"}.isdisjoint(arguments):
-        for group in (app, features, evaluate, fairseq):
-            group.resolved_commands()  # a list of commands shows what each says of itself, for which they must be imported
+    words = [item for item in arguments if not item.startswith("-")]
+    app = _commands(listed=not words or (len(words) == 1 and words[0] in GROUPS))
     try:
         dashed = [_dashed(item) for item in arguments]
         with spelled_out(dashed):
@@ -122,6 +147,3 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("vocable")
-
-
-app.version = _version

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from vocable.audio.faults import REASONS, Skipped, count_reasons
+
+if TYPE_CHECKING:  # rich takes as long to import as a short command takes to run, and few print tables
+    from rich.console import Console
 
 
 def print_table(title: str, rows: Mapping[str, Any]) -> None:
     """Print name and value, a row each."""
+    from rich.table import Table
+    from rich.text import Text
+
     console = _console()
     console.print(title, markup=False, highlight=False)
     if not rows:
@@ -29,6 +31,9 @@ def print_table(title: str, rows: Mapping[str, Any]) -> None:
 
 def print_columns(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """Print a table with a header."""
+    from rich.table import Table
+    from rich.text import Text
+
     console = _console()
     console.print(title, markup=False, highlight=False)
     table = Table(*columns)
@@ -75,6 +80,8 @@ def report_others(missing: int, what: str) -> None:
 
 
 def _console() -> Console:
+    from rich.console import Console
+
     # Without a terminal, rich would cut lines at 80 columns.
     console = Console()
     return console if console.is_terminal else Console(width=200)

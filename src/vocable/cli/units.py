@@ -12,7 +12,6 @@ from vocable.errors import InputError, MismatchError
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.dumped import stores_in
 from vocable.recipes.frames import FrameChoice, assume_frames
-from vocable.recipes.plan import plan_stored_units, plan_units
 from vocable.recipes.units import label_source
 
 
@@ -75,6 +74,8 @@ def units(
         raise InputError(f"--sample-rate {audio.sample_rate}: the codebook is for {book.spec.sample_rate} Hz; leave it out")
     forms = [f".{item}" for item in form]
     if dry_run:
+        from vocable.recipes.plan import plan_stored_units, plan_units
+
         plan = plan_stored_units(stores, book, work, forms) if stores else plan_units(source, audio, book, work, forms)
         print_table(f"{source} would become labels in {out}", plan.rows())
         return

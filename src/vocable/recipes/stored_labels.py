@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -76,8 +76,11 @@ def label_stores(
             )
     blocks = [block for store in stores for block in _cut(store)]
     mine = slice(*shard_bounds(len(blocks), engine.work.nshard, engine.work.rank))
+    job = _LabelRows(codebook, sum(int(block.size) for block in blocks[mine]) // max(1, engine.work.workers))
+    if len(blocks[mine]) < 2:
+        engine = Engine(replace(engine.work, workers=1))  # before a worker had started, this process is done with a block
     with progress("label frames", sum(block.size for block in blocks[mine]), "frames") as shown:
-        finished = Stage("stored units", codebook.digest, folder).run(_LabelRows(codebook), blocks, engine, shown, mine)
+        finished = Stage("stored units", codebook.digest, folder).run(job, blocks, engine, shown, mine)
     for block, reason in finished.given_up():
         raise InputError(f"utterances {block.first + 1} to {block.last} of {block.npy} could not be labelled: {reason}")
     return StoredLabels(finished, codebook)
@@ -108,9 +111,11 @@ class _LabelRows:
     """A job: label a run of stored utterances."""
 
     codebook: Codebook
+    frames: int
+    """About how many a worker has to label."""
 
     def open(self, device: str) -> Callable[[_Rows], Payload]:
-        label = labeller_for(device)(self.codebook.centroids)
+        label = labeller_for(device, self.frames)(self.codebook.centroids)
         dtype = np.dtype(unit_type(len(self.codebook))).newbyteorder("<")
         opened = cache(StoredFrames)
 
