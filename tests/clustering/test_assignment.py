@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,13 +9,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from vocable.clustering import labellers
 from vocable.clustering.assignment import NearestCentroid
+from vocable.clustering.assignment_bfloat16 import Bfloat16NearestCentroid, RoundedFrames
 from vocable.clustering.assignment_torch import TorchNearestCentroid
 from vocable.clustering.labellers import labeller_for
 from vocable.errors import InputError
 
 Maker = Callable[[NDArray[np.float32]], Callable[[NDArray[np.float32]], NDArray[np.int32]]]
-MAKERS: list[Maker] = [NearestCentroid, lambda centroids: TorchNearestCentroid(centroids, "cpu")]
+
+
+def in_bfloat16(centroids: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.int32]]:
+    return Bfloat16NearestCentroid(centroids) if centroids.dtype == np.float32 else NearestCentroid(centroids)
+
+
+def prepared_in_bfloat16(centroids: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.int32]]:
+    if centroids.dtype != np.float32:
+        return NearestCentroid(centroids)
+    shift = centroids[0] * np.float32(0.9)
+    return lambda frames: Bfloat16NearestCentroid(centroids, shift)(RoundedFrames(frames, shift))
+
+
+MAKERS: list[Maker] = [
+    NearestCentroid, lambda centroids: TorchNearestCentroid(centroids, "cpu"), in_bfloat16, prepared_in_bfloat16,
+]  # fmt: skip
 
 
 def brute_force(frames: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -95,9 +113,9 @@ def test_a_centroid_far_out_does_not_blur_the_others(monkeypatch: pytest.MonkeyP
     pairs = []
     decide = NearestCentroid._decide
 
-    def counted(self: NearestCentroid, close: NDArray[np.float32], possible: NDArray[np.bool_]) -> NDArray[np.int32]:
-        pairs.append(int(possible.sum()))
-        return decide(self, close, possible)
+    def counted(self: NearestCentroid, close: NDArray[np.float32], rows: Any, candidates: Any, labels: Any) -> None:
+        pairs.append(len(candidates))
+        decide(self, close, rows, candidates, labels)
 
     monkeypatch.setattr(NearestCentroid, "_decide", counted)
     assert np.array_equal(NearestCentroid(centroids)(frames), brute_force(frames, centroids))
@@ -126,8 +144,21 @@ def test_impossible_centroids_and_frames_are_refused() -> None:
 
 
 def test_devices_have_their_labellers() -> None:
-    assert labeller_for("cpu") is NearestCentroid
-    assert isinstance(labeller_for("cpu:0")(np.zeros((2, 3), np.float32)), TorchNearestCentroid)
+    centroids = np.zeros((2, 3), np.float32)
+    assert type(labeller_for("cpu")(centroids)) is NearestCentroid
+    assert isinstance(labeller_for("cpu:0")(centroids), TorchNearestCentroid)
+
+
+def test_bfloat16_is_for_large_jobs_on_processors_that_are_fast_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    many, few = np.zeros((1000, 768), np.float32), np.zeros((100, 39), np.float32)
+    for fast in (True, False):
+        monkeypatch.setattr(labellers, "multiplies_bfloat16", lambda fast=fast: fast)
+        label = labeller_for("cpu", 10**8)
+        assert type(label(many)) is (Bfloat16NearestCentroid if fast else NearestCentroid)
+        assert type(label(few)) is NearestCentroid
+        assert type(label(many.astype(np.float64))) is NearestCentroid
+        assert isinstance(label.prepared(many, many[0], 1000, 1 << 30), RoundedFrames if fast else np.ndarray)
+        assert label.prepared(many, many[0], 1000, memory=1000) is many
 
 
 def test_torch_in_low_precision_labels_alike() -> None:
@@ -152,12 +183,43 @@ def test_hardly_any_frame_is_decided_in_float64(monkeypatch: pytest.MonkeyPatch)
     decided = 0
     original = NearestCentroid._decide
 
-    def counted(self: NearestCentroid, frames: NDArray[np.float32], possible: NDArray[np.bool_]) -> NDArray[np.int32]:
+    def counted(self: NearestCentroid, frames: NDArray[np.float32], rows: Any, candidates: Any, labels: Any) -> None:
         nonlocal decided
-        decided += len(frames)
-        return original(self, frames, possible)
+        decided += len(np.unique(rows))
+        original(self, frames, rows, candidates, labels)
 
     monkeypatch.setattr(NearestCentroid, "_decide", counted)
     frames = rng.standard_normal((20_000, 39)).astype(np.float32)
     NearestCentroid(frames[:100])(frames)
     assert decided < 100
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "fast"),
+    [
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n\nprocessor\t: 1\n", True),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512f avx512_bf16\n\n", False),
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512f avx512_bf16\n\n", True),
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2\n\n", False),
+        ("", False),
+    ],
+)
+def test_processors_that_are_fast_at_bfloat16_are_known(cpuinfo: str, fast: bool) -> None:
+    assert labellers.fast_at_bfloat16(cpuinfo) == fast
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 10**6),
+    clusters=st.integers(1, 300),
+    spread=st.sampled_from([1.0, 0.1, 1e-3]),
+    offset=st.sampled_from([0, 30]),
+)
+def test_bfloat16_labels_of_many_values_are_the_argmin_of_float64(seed: int, clusters: int, spread: float, offset: float) -> None:
+    """Centroids are made closer and closer together, until rounding leaves nothing to tell them by."""
+    rng = np.random.default_rng(seed)
+    centroids = (offset + rng.standard_normal(200) + spread * rng.standard_normal((clusters, 200))).astype(np.float32)
+    frames = (centroids[rng.integers(0, clusters, 700)] + spread * rng.standard_normal((700, 200))).astype(np.float32)
+    expected = brute_force(frames, centroids)
+    for make in (in_bfloat16, prepared_in_bfloat16):
+        assert np.array_equal(make(centroids)(frames), expected)

@@ -113,3 +113,31 @@ def test_frames_that_were_not_there_at_first_are_refused() -> None:
     for value in (1e6, -1e6, np.nan, np.inf):
         with pytest.raises(InputError, match="should give the same frames each time"):
             sums.add(np.full((1, 8), value, np.float32), np.zeros(1, np.int32))
+
+
+@given(st.integers(0, 1000), st.integers(2, 20))
+def test_without_a_finer_grid_means_are_as_good_as_float32_holds(seed: int, cuts: int) -> None:
+    rng = np.random.default_rng(seed)
+    frames = (rng.standard_normal((3000, 3)) * 10.0 ** rng.integers(-6, 6, 3) + 1).astype(np.float32)
+    labels = rng.integers(0, 40, 3000).astype(np.int32)
+    grid = Grid.of(np.abs(frames).max(axis=0).astype(np.float64), 3000, typical=frames)
+    assert not grid.fine
+    sums, cut = ClusterSums(grid, 40), ClusterSums(grid, 40)
+    sums.add(frames, labels)
+    for part in np.array_split(rng.permutation(3000), cuts):
+        cut.add(frames[part], labels[part])
+    means = sums.means(np.zeros((40, 3)))
+    assert np.array_equal(means, cut.means(np.zeros((40, 3))))
+    exact = np.array([frames[labels == unit].astype(np.float64).mean(axis=0) for unit in range(40)])
+    assert np.all(np.abs(means - exact) <= 2.0**-25 * np.abs(frames).mean(axis=0, dtype=np.float64))
+    around = (exact - 1) * np.bincount(labels)[:, None]
+    assert np.allclose(sums.around(np.ones(3)), around, atol=1e-6 * np.abs(around).max())
+
+
+def test_values_that_are_tiny_beside_the_largest_ask_for_a_finer_grid() -> None:
+    frames = mixture(1000)
+    largest = np.abs(frames).max(axis=0).astype(np.float64)
+    assert not Grid.of(largest, 1000, typical=frames).fine
+    assert Grid.of(largest * 1e6, 1000, typical=frames).fine
+    assert Grid.of(largest, 1000, typical=frames.astype(np.float64)).fine
+    assert Grid.of(largest, 1000, np.ones(1000), frames).fine

@@ -8,7 +8,8 @@ import pytest
 
 from clustering.made import mixture
 from vocable.clustering import KMeans
-from vocable.clustering.fit_state import FitState, Progress
+from vocable.clustering.fit_state import FitState
+from vocable.clustering.trajectory import Progress
 
 
 def test_a_killed_fit_goes_on_after_its_last_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

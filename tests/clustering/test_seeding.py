@@ -67,3 +67,21 @@ def test_frames_without_weight_are_never_seeds(seeding: Any) -> None:
     weights = np.where(np.arange(600) % 3 == 0, 0.0, 2.0)
     seeds = seed_centroids(frames, 50, seeding, np.random.default_rng(0), weights)
     assert not (seeds[:, None] == frames[::3]).all(axis=2).any()
+
+
+@pytest.mark.parametrize("seeding", ["greedy k-means++", "k-means||"])
+def test_frames_of_many_values_are_seeded_nearly_as_well_in_fewer_directions(
+    seeding: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = mixture(3000, dim=200, clusters=80)
+
+    def cost() -> float:
+        total = 0.0
+        for seed in range(4):
+            nearest = NearestCentroid(seed_centroids(frames, 50, seeding, np.random.default_rng(seed)))
+            total += float(nearest.squared_distances(frames, nearest(frames)).sum())
+        return total
+
+    fewer = cost()
+    monkeypatch.setattr("vocable.clustering.seeding._MANY_VALUES", 1000)
+    assert fewer < 1.05 * cost()

@@ -10,20 +10,38 @@ from numpy.typing import NDArray
 
 from clustering.made import Stream, mixture
 from vocable.clustering import KMeans
-from vocable.clustering.sources import drawn, pieces
+from vocable.clustering.samples import Samples, hashes
+from vocable.clustering.sources import ArraySource, pieces, survey
 from vocable.errors import InputError
 
 
-@given(st.integers(0, 2**63), st.integers(0, 5000), st.integers(1, 2000), st.floats(0, 1))
-def test_samples_follow_from_numbers_alone_and_are_nested(seed: int, first: int, count: int, fraction: float) -> None:
-    chosen = drawn(seed, first, count, fraction)
-    assert np.array_equal(chosen, np.concatenate([drawn(seed, first + at, 1, fraction) for at in range(count)]))
-    assert not (drawn(seed, first, count, fraction / 2) & ~chosen).any()
+@given(st.integers(0, 2**63), st.integers(0, 5000), st.integers(1, 2000))
+def test_samples_follow_from_numbers_alone(seed: int, first: int, count: int) -> None:
+    drawn = hashes(seed, first, count)
+    assert np.array_equal(drawn, np.concatenate([hashes(seed, first + at, 1) for at in range(count)]))
 
 
-def test_samples_have_the_size_that_was_asked_for() -> None:
-    for fraction in (0.01, 0.3, 0.9):
-        assert drawn(7, 0, 100_000, fraction).mean() == pytest.approx(fraction, rel=0.1)
+def test_samples_have_the_size_that_was_asked_for_and_are_nested() -> None:
+    frames = np.arange(100_000, dtype=np.float32)[:, None]
+    samples = Samples(survey(ArraySource(frames), 1 << 30), None, 7, 1 << 30)
+    before = np.empty((0, 1), np.float32)
+    for fraction in (0.01, 0.3, 0.9, 1.0):
+        found, _ = samples.frames(fraction)
+        assert len(found) == pytest.approx(fraction * len(frames), rel=0.1)
+        assert np.isin(before, found).all()
+        before = found
+
+
+@pytest.mark.parametrize("fraction", [0.02, 0.4, 1.0])
+def test_samples_of_a_stream_are_those_of_the_array(fraction: float) -> None:
+    frames = mixture(30_000)
+    expected, _ = Samples(survey(ArraySource(frames), 1 << 30), None, 3, 1 << 30).frames(fraction)
+    streamed = Samples(survey(Stream(frames), 1000), None, 3, 1 << 30)
+    assert np.array_equal(streamed.frames(fraction)[0], expected)
+    for memory in (1 << 30, 1000):  # held, or gone through in the stream
+        source, _ = Samples(survey(Stream(frames), 1000), None, 3, memory).source(fraction)
+        assert isinstance(source, ArraySource) == (memory > 1000)
+        assert np.array_equal(np.concatenate(list(source.blocks())), expected)
 
 
 def test_impossible_streams_are_refused() -> None:

@@ -7,8 +7,7 @@ the frame and the centroids alone: not on batches, blocks, threads, BLAS or devi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +16,22 @@ from vocable.errors import InputError
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.int32]
-_SCORE_BYTES = 1 << 20  # scores of a block stay in the second-level cache
-_PAIR_VALUES = 1 << 22  # float64 values held while close pairs are compared
+_SCORE_BYTES = 1 << 19  # scores of a block stay in the second-level cache
+_SQUARED_SAFELY = 1e150
+_FEW_ROWS = 1024
+_SQUARE_ERROR = 1.02  # |x|², as it is computed, times this is no less than |x|²
+_CACHED_VALUES = 1 << 16  # of frames whose distances are taken, for the second-level cache
 
 
-Labeller = Callable[[Array], "NearestCentroid"]
-"""Makes, of centroids, what labels frames with them on some device."""
+class _Space(NamedTuple):
+    """What the work on a block of frames is done in, had once for all blocks."""
+
+    centred: Array
+    """Frames around the centroids' mean, and a last column of ones."""
+    scores: Array
+    possible: NDArray[np.bool_]
+    every: NDArray[np.intp]
+    """Numbers of the rows."""
 
 
 class NearestCentroid:
@@ -30,52 +39,70 @@ class NearestCentroid:
 
     Args:
         centroids: shape (clusters, dim), float32 or float64.
+        shift: a point around which scores are computed, shape (dim,); that amid the centroids by default.
 
     Raises:
         InputError: the centroids aren't a finite matrix.
     """
 
-    def __init__(self, centroids: Array) -> None:
+    def __init__(self, centroids: Array, shift: Array | None = None) -> None:
         if centroids.ndim != 2 or not len(centroids) or not np.isfinite(centroids).all():
             raise InputError(f"centroids should be finite numbers of shape (clusters, dim), but have shape {centroids.shape}")
         self.centroids = np.ascontiguousarray(centroids)
         self._wide = self.centroids.astype(np.float64)
         dtype = self.centroids.dtype
         # Distances don't change when everything is moved; around the centroids' mean the products' errors are smallest.
-        self._shift = self._wide.mean(axis=0).astype(dtype)
+        self._shift = (self._wide.mean(axis=0) if shift is None else shift).astype(dtype)
         centred = self._wide - self._shift
         squares = (centred**2).sum(axis=1)
-        self._columns = np.ascontiguousarray(centred.astype(dtype).T)
         with np.errstate(over="ignore"):
-            self._bias = (-0.5 * squares).astype(dtype)
+            # A last row for -|c|²/2, which a 1 after each frame's values brings into the product.
+            self._columns = np.concatenate([centred.T, -0.5 * squares[None]]).astype(dtype)
         self._norms = np.sqrt(squares)
         self._longest = float(self._norms.max())
-        self._rows = int(np.clip(_SCORE_BYTES // (dtype.itemsize * len(centroids)), 64, 4096))
+        rows = max(1, _SCORE_BYTES // (dtype.itemsize * len(centroids)))
+        self._rows = int(np.clip(1 << (rows.bit_length() - 1), 64, 2048))
+        self._spaces: list[_Space] = []
         unit = float(np.finfo(dtype).eps) / 2
-        # Rounding x, c, the bias and the sum, and a dot product of dim terms in any order (Higham 2002, section 3.1).
-        self._product_error = (centroids.shape[1] + 8) * unit
-        self._bias_error = 4 * unit
+        # Rounding x, c and |c|²/2, and a dot product of dim + 1 terms in any order (Higham 2002, section 3.1).
+        self._product_error = (centroids.shape[1] + 9) * unit
         # Products too small for the type become zero; such frames are all decided in float64.
         tiny = float(np.finfo(dtype).tiny)
         self._least_error = 2 * (centroids.shape[1] + 2) * tiny
-        self._least_length = float(np.sqrt(centroids.shape[1] * tiny))
+        self._least_square = centroids.shape[1] * tiny
+        self._any_bound = self._bound(self._longest)
+        room = float(np.finfo(dtype).max) / 2
+        reach = room / max(self._longest, tiny) - self._longest  # of a frame, so that (|x| + |c|) |c| has room
+        self._largest_square = min(reach, np.sqrt(room) if room < 1e50 else 1e150) ** 2 / _SQUARE_ERROR if reach > 0 else 0.0
 
     def __call__(self, frames: Array) -> Labels:
         """Return the label of each frame of shape (frames, dim)."""
         frames = self._checked(frames)
         labels = np.empty(len(frames), dtype=np.int32)
+        try:
+            space = self._spaces.pop()  # each thread that labels takes one of its own
+        except IndexError:
+            space = self._space(self._rows)
+        doubts = []
         with np.errstate(over="ignore"):  # frames whose scores would overflow are decided in float64
             for first in range(0, len(frames), self._rows):
-                self._label(frames[first : first + self._rows], labels[first : first + self._rows])
+                piece = slice(first, first + self._rows)
+                if (others := self._label(frames[piece], labels[piece], space)) is not None:
+                    doubts.append(others + first * len(self.centroids))
+        self._spaces.append(space)
+        if doubts:
+            self._settle(frames, np.concatenate(doubts), labels)
         return labels
 
     def squared_distances(self, frames: Array, labels: Labels) -> NDArray[np.float64]:
         """Return the squared distance of each frame from the centroid of its label, computed in float64."""
         out = np.empty(len(frames))
-        rows = max(1, _PAIR_VALUES // self._wide.shape[1])
+        rows = max(1, _CACHED_VALUES // frames.shape[1])
         for first in range(0, len(frames), rows):
             piece = slice(first, first + rows)
-            out[piece] = ((frames[piece].astype(np.float64) - self._wide[labels[piece]]) ** 2).sum(axis=1)
+            differences = np.take(self._wide, labels[piece], axis=0, mode="clip")
+            differences -= frames[piece]
+            out[piece] = np.einsum("ij,ij->i", differences, differences)
         return out
 
     def _checked(self, frames: Array) -> Array:
@@ -85,50 +112,107 @@ class NearestCentroid:
             )
         return frames.astype(self.centroids.dtype, copy=False)
 
-    def _label(self, frames: Array, labels: Labels) -> None:
-        centred = frames - self._shift
-        lengths = np.sqrt(np.einsum("ij,ij->i", centred, centred)) * 1.01 + self._least_length
-        if self._may_overflow(lengths):
-            labels[:] = self._decide(frames, np.ones((len(frames), len(self.centroids)), dtype=np.bool_))
-            return
-        scores = centred @ self._columns
-        scores += self._bias
+    def _space(self, rows: int) -> _Space:
+        dtype = self.centroids.dtype
+        shape = (rows, len(self.centroids))
+        centred, scores = np.ones((rows, len(self._columns)), dtype), np.empty(shape, dtype)
+        return _Space(centred, scores, np.empty(shape, dtype=np.bool_), np.arange(rows))
+
+    def _label(self, frames: Array, labels: Labels, space: _Space) -> NDArray[np.intp] | None:
+        """Label a block, and return which other centroids may be nearer, as frame times number of centroids plus centroid."""
+        count = len(frames)
+        centred, scores = space.centred[:count], space.scores[:count]
+        possible, every = space.possible[:count], space.every[:count]
+        values = np.subtract(frames, self._shift, out=centred[:, :-1])
+        longest = _square_of_longest(centred, values)
+        if self._may_overflow(longest):
+            rows, candidates = np.divmod(np.arange(possible.size), len(self.centroids))
+            self._decide(frames, rows, candidates, labels)
+            return None
+        np.matmul(centred, self._columns, out=scores)
         best = scores.argmax(axis=1)
         labels[:] = best
-        threshold = scores[np.arange(len(frames)), best] - 2 * self._error_bound(lengths)
-        possible = scores >= threshold[:, None].astype(scores.dtype)
-        close = np.flatnonzero(np.count_nonzero(possible, axis=1) > 1)
-        if len(close):
-            labels[close] = self._decide(frames[close], self._possible(scores[close], lengths[close]))
+        lowest = scores[every, best]
+        lowest -= 2 * self._error_bound(longest)
+        np.greater_equal(scores, lowest[:, None], out=possible)
+        possible[every, best] = False
+        others = possible.ravel().nonzero()[0]  # hardly any, which it is quick to find
+        if len(others) <= count:
+            return others if len(others) else None
+        rows, candidates = np.nonzero(self._possible(scores, values))
+        self._decide(frames, rows, candidates, labels)
+        return None
 
-    def _may_overflow(self, lengths: Any) -> bool:
-        """Tell whether a score of frames of these lengths may be too large for the type; NumPy or torch."""
-        longest = float(lengths.max())
-        return not (longest + self._longest) * self._longest < float(np.finfo(self.centroids.dtype).max) / 2
+    def _settle(self, frames: Array, others: NDArray[np.intp], labels: Labels) -> None:
+        """Decide between the labels that some frames have and others that may be nearer, given as `_label` returns them."""
+        clusters = len(self.centroids)
+        doubtful = np.unique(others // clusters)
+        pairs = np.sort(np.concatenate([others, doubtful * clusters + labels[doubtful]]))
+        self._decide(frames, *np.divmod(pairs, clusters), labels)
 
-    def _error_bound(self, lengths: Any) -> Any:
-        """Return how far a score may be from the exact one, for frames of these lengths; NumPy or torch."""
-        return self._bound(lengths, self._longest)
+    def _may_overflow(self, square: float) -> bool:
+        """Tell whether a score of frames may be too large for the type; `square` is that of the longest's length."""
+        return not square < self._largest_square
 
-    def _bound(self, lengths: Any, norms: Any) -> Any:
-        """Return how far the scores of frames of these lengths may be off with centroids of these norms, around the mean."""
-        wide = 4 * len(self._shift) * float(np.finfo(np.float64).eps) * (lengths + norms) ** 2
-        return (self._product_error * lengths + self._bias_error * norms) * norms + wide + self._least_error
+    def _error_bound(self, squares: Any) -> Any:
+        """Return how far a score may be from the exact one, for frames whose lengths have these squares: a number, or many."""
+        constant, linear = self._any_bound
+        return squares * linear + constant
 
-    def _possible(self, scores: Array, lengths: Array) -> NDArray[np.bool_]:
+    def _bound(self, norms: Any) -> tuple[Any, Any]:
+        """Return how far scores may be off with centroids of these norms around the mean: a constant, and a factor of |x|².
+
+        They bound product_error (|x| + |c|/2) |c| for rounding as the type rounds, 4 dim eps (|x| + |c|)² for float64's rounding,
+        and least_error, since |x| |c| is no more than (|x|² + |c|²) / 2.
+        """
+        wide = 8 * len(self._shift) * float(np.finfo(np.float64).eps)
+        factor = (self._product_error / 2 + wide) * _SQUARE_ERROR
+        constant = (self._product_error + wide) * norms**2 * _SQUARE_ERROR + self._least_error + factor * self._least_square
+        return constant, factor
+
+    def _possible(self, scores: Array, values: Array) -> NDArray[np.bool_]:
         """Return which centroids could be nearest, by a bound for each: one that lies far out doesn't blur the others."""
-        bounds = self._bound(lengths[:, None].astype(np.float64), self._norms)
+        norms = self._norms[None]
+        squares = np.einsum("ij,ij->i", values, values, dtype=np.float64)
+        lengths = np.sqrt(squares[:, None] * _SQUARE_ERROR + self._least_square)
+        wide = 4 * len(self._shift) * float(np.finfo(np.float64).eps) * (lengths + norms) ** 2
+        bounds = self._product_error * (lengths + norms / 2) * norms + wide + self._least_error
         possible: NDArray[np.bool_] = scores + bounds >= (scores - bounds).max(axis=1, keepdims=True)
         return possible
 
-    def _decide(self, frames: Array, possible: NDArray[np.bool_]) -> Labels:
-        """Return the label of each frame among the possible ones, by float64 distances."""
-        rows, candidates = np.nonzero(possible)
+    def _decide(self, frames: Array, rows: NDArray[np.intp], candidates: NDArray[np.intp], labels: Labels) -> None:
+        """Set the labels of some frames to the nearest of their candidates by float64 distances.
+
+        Args:
+            frames: shape (frames, dim).
+            rows: the frame of each pair, rising, shape (pairs,).
+            candidates: the centroid of each pair, rising for each frame, shape (pairs,).
+            labels: shape (frames,), changed.
+        """
         distances = np.empty(len(rows))
-        step = max(1, _PAIR_VALUES // frames.shape[1])
+        step = max(1, _CACHED_VALUES // frames.shape[1])
         for first in range(0, len(rows), step):
             piece = slice(first, first + step)
-            distances[piece] = ((frames[rows[piece]].astype(np.float64) - self._wide[candidates[piece]]) ** 2).sum(axis=1)
-        order = np.lexsort((candidates, distances, rows))
-        firsts = np.searchsorted(rows, np.arange(len(frames)))  # pairs are in the order of rows, sorted or not
-        return candidates[order][firsts].astype(np.int32)
+            differences = np.take(self._wide, candidates[piece], axis=0, mode="clip")
+            differences -= np.take(frames, rows[piece], axis=0, mode="clip")
+            distances[piece] = np.square(differences, out=differences).sum(axis=1)
+        firsts = np.flatnonzero(np.diff(rows, prepend=-1))
+        least = np.minimum.reduceat(distances, firsts)
+        lowest = np.flatnonzero(distances == np.repeat(least, np.diff(firsts, append=len(rows))))
+        lowest = lowest[np.flatnonzero(np.diff(rows[lowest], prepend=-1))]  # of equal ones the first
+        labels[rows[lowest]] = candidates[lowest]
+
+
+def _square_of_longest(centred: Array, values: Array) -> float:
+    """Return no less than the largest squared length among frames.
+
+    Args:
+        centred: the frames with a column of ones, which lie in memory in one run, so that their largest value is found quickly.
+        values: the same without that column.
+    """
+    if len(values) < _FEW_ROWS:  # a looser bound would cost more, in doubts, than is saved
+        return float(np.einsum("ij,ij->i", values, values).max()) * _SQUARE_ERROR
+    largest = max(float(centred.max()), -float(centred.min()))
+    if largest <= 1:
+        largest = max(float(values.max()), -float(values.min()))
+    return values.shape[1] * largest**2 if largest < _SQUARED_SAFELY else np.inf

@@ -27,11 +27,11 @@ def _full_precision() -> Iterator[None]:
 class TorchNearestCentroid(NearestCentroid):
     """Labels frames on a device. Frames too close to two centroids for its precision are decided on the CPU."""
 
-    def __init__(self, centroids: Array, device: str) -> None:
-        super().__init__(centroids)
+    def __init__(self, centroids: Array, device: str, shift: Array | None = None) -> None:
+        super().__init__(centroids, shift)
         self._device = torch.device(device)
-        self._device_columns = torch.from_numpy(self._columns).to(self._device)
-        self._device_bias = torch.from_numpy(self._bias).to(self._device)
+        self._device_columns = torch.from_numpy(self._columns[:-1]).to(self._device)
+        self._device_bias = torch.from_numpy(self._columns[-1].copy()).to(self._device)
         self._device_shift = torch.from_numpy(self._shift).to(self._device)
 
     def __call__(self, frames: Array) -> Labels:
@@ -46,15 +46,15 @@ class TorchNearestCentroid(NearestCentroid):
 
     def _label_piece(self, frames: Array) -> Labels:
         centred = torch.from_numpy(np.ascontiguousarray(frames)).to(self._device) - self._device_shift
-        lengths = centred.norm(dim=1) * 1.01 + self._least_length
-        if self._may_overflow(lengths):
+        squares = (centred * centred).sum(dim=1)
+        if self._may_overflow(float(squares.max())):
             return super().__call__(frames)
         scores = torch.addmm(self._device_bias, centred, self._device_columns)
         top = scores.topk(min(2, scores.shape[1]), dim=1)
         labels = top.indices[:, 0].to(torch.int32).cpu().numpy()
         if scores.shape[1] == 1:
             return labels
-        sure = top.values[:, 0] - top.values[:, 1] > 2 * self._error_bound(lengths)
+        sure = top.values[:, 0] - top.values[:, 1] > 2 * self._error_bound(squares)
         close = np.flatnonzero(~sure.cpu().numpy())
         if len(close):
             labels[close] = super().__call__(frames[close])

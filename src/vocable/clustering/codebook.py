@@ -18,6 +18,7 @@ from vocable.audio.decoding import Waveform
 from vocable.checkpoints.centroid_matrix import checked_centroids
 from vocable.checkpoints.centroids import read_centroids
 from vocable.clustering.assignment import Labels, NearestCentroid
+from vocable.clustering.labellers import labeller_for
 from vocable.clustering.sources import as_frames, check_finite
 from vocable.errors import InputError, MismatchError
 from vocable.features.kaldi import Frames
@@ -25,6 +26,7 @@ from vocable.features.normalization import Normalization, Scope
 from vocable.features.pipeline import FramePipeline
 
 FORMAT = "vocable.codebook/1"
+_MANY_FRAMES = 1 << 16  # worth choosing how to label them
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Codebook:
                 f"the codebook is for finished frames (normalisation: {self.normalization.scope}; neighbours on each side: "
                 f"{self.spec.context}): say what these are with spec=, or use label() on waveforms"
             )
-        return self._nearest(_single(frames))
+        return self._labels(_single(frames))
 
     def label(self, waveforms: Sequence[Waveform]) -> list[Labels]:
         """Return the units of utterances.
@@ -98,7 +100,7 @@ class Codebook:
         labels = []
         for frames in pipeline.frames_of(waveforms):
             check_finite(frames)
-            labels.append(self._nearest(frames))
+            labels.append(self._labels(frames))
         return labels
 
     def lookup(self, units: NDArray[np.integer[Any]]) -> Frames:
@@ -111,6 +113,10 @@ class Codebook:
             raise InputError(f"units from {units.min()} to {units.max()} don't all lie in a codebook of {len(self)}")
         found: Frames = self.centroids[units]
         return found
+
+    def _labels(self, frames: Frames) -> Labels:
+        many = len(frames) >= _MANY_FRAMES
+        return (labeller_for("cpu", len(frames))(self.centroids) if many else self._nearest)(frames)
 
     @cached_property
     def _nearest(self) -> NearestCentroid:

@@ -6,26 +6,16 @@ Whoever keeps the result removes the file then: until that is written, the passe
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vocable.artefacts.tensors import read_tensors, write_tensors
-from vocable.clustering.assignment import Array
+from vocable.clustering.trajectory import Progress
 from vocable.errors import InputError
 
-_FORMAT = "vocable.fit-state/2"
+_FORMAT = "vocable.fit-state/3"
 _EVERY = 2.0  # seconds; shorter passes are cheaper to repeat than to keep
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The centroids before the next pass."""
-
-    level: int
-    """Which of the growing samples is being gone through, from 1."""
-    centroids: Array
-    history: list[float]
-    """Inertia per frame after each pass over that sample."""
 
 
 class FitState:
@@ -49,7 +39,15 @@ class FitState:
             tensors, header = read_tensors(self._path, _FORMAT)
             if header.get("key") != self._key:
                 return None
-            return Progress(header["level"], tensors["centroids"], header["history"])
+            return Progress(
+                level=header["level"],
+                centroids=tensors["centroids"],
+                means=tensors["means"],
+                steady=tensors["steady"].astype(np.bool_),
+                history=header["history"],
+                extrapolated=header["extrapolated"],
+                ending=header["ending"],
+            )
         except (InputError, KeyError):
             return None  # it only saves time
 
@@ -67,6 +65,13 @@ class FitState:
         self._last = time.monotonic()
         write_tensors(
             self._path,
-            {"centroids": progress.centroids},
-            {"format": _FORMAT, "key": self._key, "level": progress.level, "history": progress.history},
+            {"centroids": progress.centroids, "means": progress.means, "steady": progress.steady.astype(np.uint8)},
+            {
+                "format": _FORMAT,
+                "key": self._key,
+                "level": progress.level,
+                "history": progress.history,
+                "extrapolated": progress.extrapolated,
+                "ending": progress.ending,
+            },
         )

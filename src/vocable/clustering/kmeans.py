@@ -22,6 +22,8 @@ from vocable.clustering.validation import check_frames, check_is_fitted, check_w
 from vocable.errors import InputError, NotInMemoryError, TooFewFramesError
 from vocable.execution.progress import Progress
 
+_EXPECTED_PASSES = 6  # over all frames, or as much over samples
+
 FAIRSEQ_MINIBATCH: dict[str, Any] = {
     "batch_size": 10000,
     "max_iter": 100,
@@ -44,8 +46,8 @@ class KMeans(Estimator):
         init: `k-means++` (greedy; k-means|| above 2048 clusters), `random`, or centroids of shape (clusters, dim).
         n_init: starts, of which the one with the lowest inertia is kept; "auto" is 1.
         max_iter: passes over all frames; with `minibatch`, counted in batches.
-        tol: `lloyd` ends when a pass lowers the inertia by less than this part of it, by default 0.0003; `minibatch` as in
-            scikit-learn, by default 0.
+        tol: `lloyd` ends when a pass lowers the inertia by less than this part of it, by default 0.001, or less where passes are
+            quick; `minibatch` as in scikit-learn, by default 0.
         random_state: seed.
         algorithm: `lloyd`, on growing samples and then all frames; or `minibatch`, scikit-learn's MiniBatchKMeans.
         batch_size: frames in a batch; this and the rest of the mini-batch options mean what they do in scikit-learn.
@@ -240,11 +242,11 @@ class KMeans(Estimator):
             seeding=self.seeding_,
             n_init=1 if self.n_init == "auto" else self.n_init,
             max_iter=self.max_iter,
-            tol=3e-4 if self.tol is None else self.tol,
+            tol=self.tol,
             seed=seed,
             workers=self.workers,
             memory=self.memory,
-            labeller=labeller_for(self.device),
+            labeller=labeller_for(self.device, _EXPECTED_PASSES * surveyed.count),
             state=None if self.state is None else Path(self.state),
             report=self._report(),
         )
@@ -280,7 +282,7 @@ class KMeans(Estimator):
         return fit.weights
 
     def _labels_and_inertia(self, source: FrameSource, weights: NDArray[np.float64] | None) -> tuple[Labels | None, float]:
-        nearest = labeller_for(self.device)(self.cluster_centers_)
+        nearest = labeller_for(self.device, self.n_frames_)(self.cluster_centers_)
         labels, inertia, first = [], 0.0, 0
         for block in source.blocks():
             found = nearest(block)
@@ -294,7 +296,7 @@ class KMeans(Estimator):
     def _nearest(self, frames: Array) -> NearestCentroid:
         """Return what labels frames, in the finer of the frames' type and the centroids'."""
         dtype = np.result_type(frames, self.cluster_centers_)
-        return labeller_for(self.device)(self.cluster_centers_.astype(dtype, copy=False))
+        return labeller_for(self.device, len(frames))(self.cluster_centers_.astype(dtype, copy=False))
 
     def _check_enough(self, count: int) -> None:
         if count < self.n_clusters:

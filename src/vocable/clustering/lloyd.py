@@ -1,36 +1,39 @@
-"""Lloyd's algorithm on growing samples: many cheap passes over few frames, then few over all.
-
-Labels and sums are exact, and distances are added up piece by piece in the order of the frames; so the result is the same for
-frames in memory and in a stream, for any blocks and any number of threads.
-"""
+"""Lloyd's algorithm on growing samples: many cheap passes over few frames, then few over all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vocable.artefacts.headers import digest_of, digest_of_array
-from vocable.clustering.assignment import Array, Labeller, Labels, NearestCentroid
-from vocable.clustering.cluster_sums import PIECE_ROWS, ClusterSums, Grid
+from vocable.clustering.assignment import Array, Labels, NearestCentroid
+from vocable.clustering.cluster_sums import ClusterSums, Grid
 from vocable.clustering.farthest import Farthest
-from vocable.clustering.fit_state import FitState, Progress
+from vocable.clustering.fit_state import FitState
+from vocable.clustering.labellers import CpuLabeller, Labeller
+from vocable.clustering.passes import Hands, Measures, Outcome, Walk, walk_through
+from vocable.clustering.samples import Samples, not_anew
 from vocable.clustering.seeding import Seeding, seed_centroids
-from vocable.clustering.sources import ArraySource, FrameSource, Surveyed, drawn, pieces, sampled
-from vocable.errors import InputError
+from vocable.clustering.sources import ArraySource, FrameSource, Surveyed
+from vocable.clustering.trajectory import Progress
 
 SEEDING_FRAMES = 60
 """Frames for each centroid in the sample that seeding sees; with fewer, inertia suffers at 768 dimensions."""
 
+_ENOUGH_SEEDING_FRAMES = 30_000  # and more only for 20 to a centroid: the time of a draw is the product of both
+_LEAST_SEEDING_FRAMES = 20
+
 _GROWTH = 4
+_LARGEST_SAMPLE = 0.5  # a pass over a larger one costs about as much as one over all
+_LONG_PASS = 4e9  # products in a pass over a million frames of 39 values and 100 clusters
+_FEW_VALUES = 1 << 22  # so few take little time in float64
+_SQUARED_SAFELY = (1e-12, 1e12)  # largest values whose squares float32 holds
 _REPAIRED = 128  # empty clusters that one pass fills from all its frames; more are rare, and filled from the sample
-_EARLY_TOLERANCE = 1e-3  # on samples: what comes later moves the centroids more than the passes this saves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +44,13 @@ class LloydSettings:
     seeding: Seeding
     n_init: int
     max_iter: int
-    tol: float
-    """Stop when a pass lowers the inertia by less than this part of it."""
+    tol: float | None
+    """Stop when a pass lowers the inertia by less than this part of it; None takes `tolerance`."""
     seed: int
     workers: int
     memory: int = 4 << 30
     """Bytes that a sample may take to be kept; larger ones are gone through in the source, pass by pass."""
-    labeller: Labeller = NearestCentroid
+    labeller: Labeller = field(default_factory=CpuLabeller)
     state: Path | None = None
     """A file for the progress; a fit of the same kind to frames of the same number and range goes on from it."""
     report: Callable[[str], None] | None = None
@@ -87,35 +90,55 @@ def fit_lloyd(
     Raises:
         InputError: a stream doesn't give the same frames each time.
     """
-    source, count = surveyed.source, surveyed.count
+    count = surveyed.count
+    samples = Samples(surveyed, weights, settings.seed, settings.memory)
     fraction = seeding_fraction(count, settings.n_clusters)
-    sample, sample_weights = _sample(source, weights, settings.seed, fraction, count)
-    grid = Grid.of(surveyed.largest, count, weights)
+    sample, sample_weights = samples.frames(fraction)
+    grid = Grid.of(surveyed.largest, count, weights, sample)
     with ThreadPoolExecutor(settings.workers) as threads:
         state = None if settings.state is None else FitState(settings.state, _key(surveyed, settings, grid, given))
-        fitter = _Fitter(settings, grid, sample, sample_weights, threads, state)
+        fitter = _Fitter(settings, _measures(surveyed, settings, grid, sample), sample, sample_weights, threads, state)
         begun = state.read() if state is not None else None
-        centroids = begun.centroids if begun is not None else given if given is not None else fitter.best_start()
+        if begun is None:
+            begun = Progress.at(1, given if given is not None else fitter.best_start())
+            if state is not None:
+                state.write(begun)
+        centroids = begun.centroids
         level = 0
-        while fraction * _GROWTH < 1:
-            fraction *= _GROWTH
+        while (fraction := fraction * _GROWTH) < _LARGEST_SAMPLE:
             level += 1
-            if begun is None or begun.level <= level:
-                held = int(fraction * surveyed.count) * surveyed.dim * surveyed.dtype.itemsize <= settings.memory
-                part, part_weights = _level(source, weights, settings.seed, fraction, count, held)
-                centroids = fitter.run(part, part_weights, centroids, _EARLY_TOLERANCE, level, begun).centroids
-        fit = fitter.run(source, weights, centroids, settings.tol, level + 1, begun)
+            if begun.level <= level:
+                part, part_weights = samples.source(fraction)
+                centroids = fitter.settled(
+                    part, part_weights, centroids, fitter.tolerance(int(fraction * count)), level, begun
+                ).means
+        fit = fitter.fit(surveyed, weights, centroids, level + 1, begun)
     if weights is None and fit.weights.sum() != count:
-        raise _not_anew(count, int(fit.weights.sum()))
+        raise not_anew(count, int(fit.weights.sum()))
     if state is not None:
         state.flush()
     return fit
 
 
 def seeding_fraction(count: int, n_clusters: int) -> float:
-    """Return the part of the frames that seeding sees: all of few, else an expected 60 for each centroid."""
-    wanted = SEEDING_FRAMES * n_clusters
+    """Return the part of the frames that seeding sees: all of few, else an expected 60 for each centroid, or 20 of very many."""
+    wanted = min(SEEDING_FRAMES * n_clusters, max(_ENOUGH_SEEDING_FRAMES, _LEAST_SEEDING_FRAMES * n_clusters))
     return 1.0 if count <= 2 * wanted else wanted / count
+
+
+def _measures(surveyed: Surveyed, settings: LloydSettings, grid: Grid, sample: Array) -> Measures:
+    least, most = _SQUARED_SAFELY
+    exact = surveyed.count * surveyed.dim <= _FEW_VALUES or not least < surveyed.largest.max() < most
+    limit = min(settings.n_clusters, _REPAIRED)
+    return Measures(grid, settings.n_clusters, limit, sample.mean(axis=0, dtype=np.float64), exact)
+
+
+def tolerance(frames: int, n_clusters: int, dim: int) -> float:
+    """Return by what part of the inertia a pass over so many frames should lower it, to be followed by another.
+
+    Quick passes are worth making for less.
+    """
+    return float(np.clip(1e-3 * np.sqrt(frames * n_clusters * dim / _LONG_PASS), 1e-4, 1e-3))
 
 
 def _key(surveyed: Surveyed, settings: LloydSettings, grid: Grid, given: Array | None) -> str:
@@ -132,29 +155,33 @@ class _Fitter:
     def __init__(
         self,
         settings: LloydSettings,
-        grid: Grid,
+        measures: Measures,
         sample: Array,
         sample_weights: NDArray[np.float64] | None,
         threads: ThreadPoolExecutor,
         state: FitState | None,
     ) -> None:
-        self._settings, self._grid, self._threads, self._state = settings, grid, threads, state
+        self._settings, self._measures, self._threads, self._state = settings, measures, threads, state
         self._sample, self._sample_weights = sample, sample_weights
+
+    def tolerance(self, frames: int) -> float:
+        """Return the tolerance of passes over so many frames."""
+        return tolerance(frames, self._settings.n_clusters, self._sample.shape[1])
 
     def best_start(self) -> Array:
         """Return the seeded centroids; of several starts, those with the lowest inertia after some passes over the sample."""
         settings = self._settings
         generator = np.random.default_rng(settings.seed)
-        best: Fit | None = None
+        best: Progress | None = None
         for _ in range(settings.n_init):
             start = seed_centroids(self._sample, settings.n_clusters, settings.seeding, generator, self._sample_weights)
-            fit = self.run(ArraySource(self._sample), self._sample_weights, start, _EARLY_TOLERANCE)
-            if best is None or fit.inertia < best.inertia:
-                best = fit
+            found = self.settled(ArraySource(self._sample), self._sample_weights, start, self.tolerance(len(self._sample)))
+            if best is None or found.history[-1] < best.history[-1]:
+                best = found
         assert best is not None
-        return best.centroids
+        return best.means
 
-    def run(
+    def settled(
         self,
         source: FrameSource,
         weights: NDArray[np.float64] | None,
@@ -162,33 +189,56 @@ class _Fitter:
         tol: float,
         level: int | None = None,
         begun: Progress | None = None,
-    ) -> Fit:
-        """Alternate labels and means until the inertia settles; what is returned belongs to the centroids returned.
+    ) -> Progress:
+        """Move centroids until their inertia on a sample settles.
 
         Args:
             source: of the frames.
             weights: of the frames.
             centroids: to start from.
-            tol: when to stop.
+            tol: as of the settings.
             level: number of the sample, for the state that is kept; none is kept without it.
             begun: an earlier run's progress, which counts if it is of this level.
         """
-        memory = None
-        if isinstance(source, ArraySource):
-            memory = _Remembered(source.frames, weights, self._grid, self._settings.n_clusters)
-        history = list(begun.history) if begun is not None and begun.level == level else []
-        while True:
-            sums, inertia, farthest = self._pass(source, memory, centroids)
-            total = float(sums.weights.sum())
-            history.append(inertia / total)
-            updated = self._repaired(sums.means(centroids), sums, farthest)
-            settled = len(history) > 1 and history[-2] - history[-1] <= tol * history[-2]
-            if settled or len(history) > self._settings.max_iter or np.array_equal(updated, centroids):
-                labels = memory.labels if memory is not None else None
-                return Fit(centroids, inertia, len(history), labels, sums.weights, history)
-            centroids = updated
-            if level is not None:
-                self._note(Progress(level, centroids, history))
+        start = _start(level, centroids, begun)
+        if start.ending:
+            return start
+        walk = self._walk(source, weights)
+        return next(after for _, after in self._passes(walk, start, tol, level) if after.ending)
+
+    def fit(
+        self,
+        surveyed: Surveyed,
+        weights: NDArray[np.float64] | None,
+        centroids: Array,
+        level: int,
+        begun: Progress,
+    ) -> Fit:
+        """Move centroids until they settle on all frames; what is returned belongs to the centroids returned."""
+        walk = self._walk(surveyed.source, weights)
+        before = _start(level, centroids, begun)
+        tol = self.tolerance(surveyed.count) if self._settings.tol is None else self._settings.tol
+        for outcome, after in self._passes(walk, before, tol, level):
+            if after.done:
+                history = after.history
+                return Fit(after.centroids, outcome.inertia, len(history), walk.labels, outcome.sums.weights, history)
+        raise AssertionError("passes end")
+
+    def _walk(self, source: FrameSource, weights: NDArray[np.float64] | None) -> Walk:
+        settings = self._settings
+        hands = Hands(settings.labeller, self._threads, settings.workers, settings.memory)
+        return walk_through(source, weights, self._measures, hands)
+
+    def _passes(self, walk: Walk, progress: Progress, tol: float, level: int | None) -> Iterator[tuple[Outcome, Progress]]:
+        """Make passes, and yield what each found and where it leads."""
+        while not progress.done:
+            outcome = walk(progress.centroids)
+            inertia = outcome.inertia / float(outcome.sums.weights.sum())
+            means, fresh = self._repaired(progress.centroids, outcome.sums, walk.farthest)
+            progress = progress.after(inertia, means, fresh, tol, self._settings.max_iter)
+            if level is not None and not progress.done:
+                self._note(progress)
+            yield outcome, progress
 
     def _note(self, progress: Progress) -> None:
         """Keep the progress, and tell of it."""
@@ -197,138 +247,27 @@ class _Fitter:
         if self._settings.report is not None:
             self._settings.report(f"sample {progress.level}, pass {len(progress.history)}, {progress.history[-1]:.6g} a frame")
 
-    def _pass(self, source: FrameSource, memory: _Remembered | None, centroids: Array) -> tuple[ClusterSums, float, Farthest]:
-        """Return the sums of all frames under their nearest centroids, the sum of their squared distances, and the farthest."""
-        settings, workers = self._settings, self._settings.workers
-        nearest, limit = settings.labeller(centroids), min(settings.n_clusters, _REPAIRED)
-        if memory is not None:
-            total, parts = memory.sums, memory.relabelled(nearest, limit, self._threads, workers)
-        else:
-            add = partial(_summed, nearest=nearest, grid=self._grid, n_clusters=settings.n_clusters, limit=limit)
-            total = ClusterSums(self._grid, settings.n_clusters)
-            parts = _ahead(self._threads, add, pieces(source.blocks(), PIECE_ROWS), 2 * workers)
-        inertia, farthest = 0.0, Farthest.none(centroids.shape[1], centroids.dtype, limit)
-        for part, distances, far in parts:
-            total.merge(part)
-            inertia += distances
-            farthest = farthest.merged(far)
-        return total, inertia, farthest
+    def _repaired(self, centroids: Array, sums: ClusterSums, farthest: Callable[[], Farthest]) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the means of the clusters, and which of them had no frames and were given some of their own.
 
-    def _repaired(self, centroids: Array, sums: ClusterSums, farthest: Farthest) -> Array:
-        """Move the centroids of empty clusters to the frames that lay farthest from their own, as scikit-learn does.
-
-        Where the pass kept fewer than there are empty clusters, frames of the sample serve for the others.
+        Those move to the frames that lay farthest from their centroids, as in scikit-learn; where the pass kept fewer than there
+        are empty clusters, frames of the sample serve for the others.
         """
-        empty = np.flatnonzero(sums.weights <= 0)
+        means, fresh = sums.means(centroids), sums.weights <= 0
+        empty = np.flatnonzero(fresh)
         if not len(empty):
-            return centroids
-        frames = farthest.distinct()
+            return means, fresh
+        frames = farthest().distinct()
         if len(frames) < len(empty):
-            nearest = NearestCentroid(centroids[sums.weights > 0])
+            nearest = NearestCentroid(means[~fresh])
             distances = nearest.squared_distances(self._sample, nearest(self._sample))
             more = self._sample[np.argsort(-distances, kind="stable")[: len(empty) - len(frames)]]
             frames = np.concatenate([frames, more])
-        centroids = centroids.copy()
         count = min(len(empty), len(frames))
-        centroids[empty[:count]] = frames[:count]
-        return centroids
+        means[empty[:count]] = frames[:count]
+        return means, fresh
 
 
-_Part = tuple[ClusterSums, float, Farthest]
-
-
-def _summed(frames: Array, nearest: NearestCentroid, grid: Grid, n_clusters: int, limit: int) -> _Part:
-    """Return the sums of some frames under their nearest centroids, the sum of their squared distances, and the farthest."""
-    labels = nearest(frames)
-    part = ClusterSums(grid, n_clusters)
-    part.add(frames, labels)
-    distances = nearest.squared_distances(frames, labels)
-    return part, float(distances.sum()), Farthest.of(frames, distances, limit)
-
-
-class _Remembered:
-    """Frames in memory with their labels, so that a pass need only add up those whose label changed."""
-
-    def __init__(self, frames: Array, weights: NDArray[np.float64] | None, grid: Grid, n_clusters: int) -> None:
-        self.frames, self.weights = frames, weights
-        self.labels: Labels | None = None
-        self.sums = ClusterSums(grid, n_clusters)
-        self._grid, self._n_clusters = grid, n_clusters
-
-    def relabelled(self, nearest: NearestCentroid, limit: int, threads: ThreadPoolExecutor, workers: int) -> Iterator[_Part]:
-        """Label all frames anew, and yield for each piece what changes in the sums, with its distances and farthest frames.
-
-        `labels` are the new ones when all pieces were had.
-        """
-        before = self.labels
-        labels = np.empty(len(self.frames), dtype=np.int32)
-
-        def relabel(piece: slice) -> _Part:
-            frames, weights = self.frames[piece], None if self.weights is None else self.weights[piece]
-            labels[piece] = new = nearest(frames)
-            distances = nearest.squared_distances(frames, new)
-            inertia = float(distances.sum() if weights is None else distances @ weights)
-            part, far = ClusterSums(self._grid, self._n_clusters), Farthest.of(frames, distances, limit)
-            if before is None:
-                part.add(frames, new, weights)
-                return part, inertia, far
-            old = before[piece]
-            moved = np.flatnonzero(new != old)
-            weights = None if weights is None else weights[moved]
-            part.add(frames[moved], old[moved], weights, sign=-1)
-            part.add(frames[moved], new[moved], weights)
-            return part, inertia, far
-
-        cuts = [slice(at, at + PIECE_ROWS) for at in range(0, len(self.frames), PIECE_ROWS)]
-        yield from _ahead(threads, relabel, iter(cuts), 2 * workers)
-        self.labels = labels
-
-
-@dataclass(frozen=True)
-class _Thinned:
-    """A sample of a stream."""
-
-    source: FrameSource
-    seed: int
-    fraction: float
-
-    def blocks(self) -> Iterator[Array]:
-        return sampled(self.source, self.seed, self.fraction)
-
-
-def _level(
-    source: FrameSource, weights: NDArray[np.float64] | None, seed: int, fraction: float, count: int, held: bool
-) -> tuple[FrameSource, NDArray[np.float64] | None]:
-    """Return a sample of a source as a source: in memory if the source is, or if it can be held."""
-    if not held and not isinstance(source, ArraySource):
-        return _Thinned(source, seed, fraction), None
-    frames, frame_weights = _sample(source, weights, seed, fraction, count)
-    return ArraySource(frames), frame_weights
-
-
-def _sample(
-    source: FrameSource, weights: NDArray[np.float64] | None, seed: int, fraction: float, count: int
-) -> tuple[Array, NDArray[np.float64] | None]:
-    """Gather a sample of frames, and their weights."""
-    if fraction >= 1 and isinstance(source, ArraySource):
-        return source.frames, weights
-    parts = list(sampled(source, seed, fraction))
-    if not parts:
-        raise _not_anew(count, 0)
-    frames = np.concatenate(parts)
-    return frames, None if weights is None else weights[drawn(seed, 0, count, fraction)]
-
-
-def _not_anew(before: int, now: int) -> InputError:
-    return InputError(f"a stream gave {before} frames at first, and {now} when gone through again: blocks() has to start anew")
-
-
-def _ahead(threads: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterator[Any], window: int) -> Iterator[Any]:
-    """Map with threads, `window` items ahead at most, so that a stream isn't drawn into memory."""
-    waiting: list[Any] = []
-    for item in items:
-        waiting.append(threads.submit(function, item))
-        if len(waiting) >= window:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
+def _start(level: int | None, centroids: Array, begun: Progress | None) -> Progress:
+    """Return where passes over a sample begin: where an earlier run left it, or at the centroids given."""
+    return begun if begun is not None and begun.level == level else Progress.at(level or 0, centroids)

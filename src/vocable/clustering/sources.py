@@ -1,7 +1,6 @@
 """Where a fit takes its frames from: an array, or a stream of blocks that may be larger than memory.
 
-Frames are numbered in the order in which they come. Samples are drawn by a hash of seed and number below a threshold, so they
-are nested, follow from the numbers alone, and don't depend on how frames are cut into blocks.
+Frames are numbered in the order in which they come.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from vocable.clustering.assignment import Array
 from vocable.errors import InputError
 
 _BLOCK_ROWS = 1 << 14
+_LONG_LOOP = 1 << 10
 _LARGEST = 1e150  # squares of larger values overflow
 
 
@@ -49,8 +49,7 @@ class ArraySource:
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Array:
         """Return the frames of the given numbers."""
-        taken: Array = self.frames[rows]
-        return taken
+        return np.take(self.frames, rows, axis=0, mode="clip")
 
     def blocks(self) -> Iterator[Array]:
         """Yield views of the frames."""
@@ -83,23 +82,6 @@ def pieces(blocks: Iterable[Array], rows: int) -> Iterator[Array]:
             held += len(block) - first
     if waiting:
         yield waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
-
-
-def drawn(seed: int, first: int, count: int, fraction: float) -> NDArray[np.bool_]:
-    """Return which of the frames numbered first … first + count - 1 belong to a sample of `fraction`."""
-    if fraction >= 1:
-        return np.ones(count, dtype=bool)
-    numbers = np.arange(first, first + count, dtype=np.uint64)
-    return _mixed(numbers ^ _mixed(np.array([seed], dtype=np.uint64))) < np.uint64(int(fraction * 2.0**64))
-
-
-def sampled(source: FrameSource, seed: int, fraction: float) -> Iterator[Array]:
-    """Yield the frames of a sample, block by block."""
-    first = 0
-    for block in source.blocks():
-        chosen = drawn(seed, first, len(block), fraction)
-        first += len(block)
-        yield block if chosen.all() else block[chosen]
 
 
 @dataclass(frozen=True)
@@ -172,7 +154,7 @@ class _Extent:
             raise InputError(f"some blocks of frames are {self.dtype}, others {block.dtype}: give all in one type")
         self.count += len(block)
         if len(block):
-            self.largest = np.maximum(self.largest, np.maximum(block.max(axis=0), -block.min(axis=0)))
+            self.largest = np.maximum(self.largest, _largest(block))
 
     def check(self) -> None:
         """Refuse what can't be clustered.
@@ -186,6 +168,19 @@ class _Extent:
             raise InputError("Input X contains NaN or infinity: leave such frames out")
         if self.largest.max(initial=0) > _LARGEST:
             raise InputError(f"Input X contains values beyond {_LARGEST:g}, whose squares overflow: scale the frames down")
+
+
+def _largest(block: Array) -> Array:
+    """Return the largest absolute value of each column; several rows at a time, for loops that are worth their start."""
+    rows = max(1, _LONG_LOOP // max(1, block.shape[1]))
+    whole = len(block) - len(block) % rows
+    long = block[:whole].reshape(-1, rows * block.shape[1])
+    largest = np.zeros(block.shape[1], dtype=block.dtype)
+    for part in (long, block[whole:]):
+        if len(part):
+            extent: Array = np.maximum(part.max(axis=0), -part.min(axis=0))
+            largest = np.maximum(largest, extent.reshape(-1, block.shape[1]).max(axis=0))
+    return largest
 
 
 def as_frames(values: ArrayLike) -> Array:
@@ -205,12 +200,3 @@ def check_finite(frames: Array) -> None:
     # A finite sum proves every value finite; float64 values may overflow it, and are then looked at one by one.
     if not np.isfinite(frames.sum(dtype=np.float64)) and not np.isfinite(frames).all():
         raise InputError("Input X contains NaN or infinity: leave such frames out")
-
-
-def _mixed(numbers: NDArray[np.uint64]) -> NDArray[Any]:
-    """Scramble 64-bit numbers (the finaliser of splitmix64, Steele et al. 2014)."""
-    with np.errstate(over="ignore"):
-        numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
-        numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return numbers ^ (numbers >> np.uint64(31))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vocable.artefacts.headers import digest_of
 from vocable.audio.blocks import Block
+from vocable.clustering.assignment import NearestCentroid
 from vocable.clustering.codebook import Codebook
 from vocable.clustering.labellers import labeller_for
 from vocable.execution.stages import Finished, Payload
+from vocable.features.kaldi import Frames
 from vocable.features.pipeline import FramePipeline
 from vocable.units.units import Sequence, UnitsHeader, unit_type
 
@@ -44,7 +48,7 @@ class LabelBlocks:
 
         def run(block: Block) -> Payload:
             made = frames_of(block)
-            labels = [label(frames).astype(dtype) for frames in made.frames]
+            labels = _labelled(made.frames, label, dtype)
             summary = {
                 "rows": made.rows,
                 "lengths": [len(item) for item in labels],
@@ -53,6 +57,14 @@ class LabelBlocks:
             return b"".join(item.tobytes() for item in labels), summary
 
         return run
+
+
+def _labelled(frames: list[Frames], label: NearestCentroid, dtype: np.dtype[Any]) -> list[NDArray[Any]]:
+    """Return the labels of utterances, all labelled at once: a label doesn't depend on that, and it takes less time."""
+    if not frames:
+        return []
+    labels = label(np.concatenate(frames)).astype(dtype)
+    return np.split(labels, np.cumsum([len(item) for item in frames])[:-1])
 
 
 def units_header(codebook: Codebook, manifest_digest: str | None) -> UnitsHeader:
