@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import RESULTS, Benchmark, Clock
+from harness import Benchmark, Clock, made_on
 
 CLUSTERS = 100
 SPEEDS = (1.0, 0.9, 1.1, 0.95, 1.05, 0.85)
@@ -42,12 +42,9 @@ _UNSET = (
 class WallTimes(Benchmark):
     """Contenders compared by wall time, since they use more than one core."""
 
-    def _write(self, cases: dict[str, Any]) -> None:
-        super()._write(cases)
-        table = _table(self.title, self.baseline, cases)
-        made_on = (RESULTS / f"{self.name}.md").read_text().splitlines()[-1].replace(", one thread.", f", {CORES} cores.")
-        (RESULTS / f"{self.name}.md").write_text(f"{table}\n{made_on}\n")
-        print(table)
+    def table(self, result: dict[str, Any]) -> str:
+        table = _table(self.title, self.baseline, result["cases"])
+        return f"{table}\n{made_on(result, f'{CORES} cores')}\n"
 
 
 benchmark = WallTimes("end_to_end", "From FLAC files to labels, K=100, whole runs, wall time", baseline="vocable, 2 workers")

@@ -71,6 +71,7 @@ class Benchmark:
     contenders: dict[str, Contender] = field(default_factory=dict)
     rounds: dict[str, int] = field(default_factory=dict)
     """Of contenders that take too long for as many as the others."""
+    usual_rounds: int = 5
 
     def contender(self, name: str, rounds: int | None = None) -> Callable[[Contender], Contender]:
         """Register a function as a contender."""
@@ -89,7 +90,7 @@ class Benchmark:
         Args:
             cases: makes, of the command's options, the cases by name; each must be JSON.
         """
-        arguments = _parsed(self.title, list(self.contenders))
+        arguments = _parsed(self.title, list(self.contenders), self.usual_rounds)
         if arguments.one is not None:
             self._one(*arguments.one)
             return
@@ -99,7 +100,11 @@ class Benchmark:
         for name, case in chosen.items():
             results[name] = {**results.get(name, {}), **self._run(name, case, arguments)}
             self._write(results)
-        print(table_of(json.loads((RESULTS / f"{self.name}.json").read_text())))
+        print((RESULTS / f"{self.name}.md").read_text())
+
+    def table(self, result: dict[str, Any]) -> str:
+        """Return a result, as it is written, as Markdown."""
+        return table_of(result)
 
     def _one(self, contender: str, case: str, seed: str) -> None:
         """Run one contender once, in this process, and print what it took."""
@@ -131,12 +136,12 @@ class Benchmark:
             "machine": machine(), "versions": versions(), "cases": cases,
         }  # fmt: skip
         (RESULTS / f"{self.name}.json").write_text(json.dumps(result, indent=1) + "\n")
-        (RESULTS / f"{self.name}.md").write_text(table_of(result))
+        (RESULTS / f"{self.name}.md").write_text(self.table(result))
 
 
-def _parsed(title: str, contenders: list[str]) -> argparse.Namespace:
+def _parsed(title: str, contenders: list[str], rounds: int) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=title)
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each contender (default 5)")
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"runs of each contender (default {rounds})")
     parser.add_argument("--speech", type=Path, help="a folder of real speech; without it, made data alone")
     parser.add_argument("--cache", type=Path, default=Path("build/benchmarks"), help="where data are kept between runs")
     parser.add_argument("--only", nargs="+", choices=contenders, help="these contenders alone")
@@ -189,7 +194,6 @@ def versions() -> dict[str, str]:
 
 def table_of(result: dict[str, Any]) -> str:
     """Return results as Markdown: a table for each case, the baseline first."""
-    machine, named = result["machine"], result["versions"]
     lines = [f"{result['title']}", ""]
     for case, runs in result["cases"].items():
         base = statistics.median(run["cpu_s"] for run in runs[result["baseline"]]) if result["baseline"] in runs else None
@@ -204,9 +208,14 @@ def table_of(result: dict[str, Any]) -> str:
             lines.append("| " + " | ".join([*row, f"{statistics.median(run['peak_mib'] for run in taken):.0f}"]) + " |")
         counts = sorted({len(taken) for taken in runs.values()})
         lines += ["", f"{' or '.join(map(str, counts))} runs of each, interleaved.", ""]
+    return "\n".join([*lines, made_on(result, "one thread")]) + "\n"
+
+
+def made_on(result: dict[str, Any], threads: str) -> str:
+    """Return a line that says on what a result was made."""
+    machine, named = result["machine"], result["versions"]
     flags = ", ".join(machine["flags"])
-    lines.append(f"{machine['processor']} ({flags}), one thread. " + ", ".join(f"{key} {value}" for key, value in named.items()))
-    return "\n".join(lines) + "\n"
+    return f"{machine['processor']} ({flags}), {threads}. " + ", ".join(f"{key} {value}" for key, value in named.items())
 
 
 def _figure(taken: list[dict[str, Any]], name: str) -> str:
