@@ -166,8 +166,7 @@ def test_a_torch_device_gives_the_same_frames_up_to_rounding(make: Callable[...,
     for expected, found in zip(on_cpu, on_device, strict=True):
         assert found.shape == expected.shape
         if len(expected):
-            # Where a band is quieter than the rest by six orders of magnitude, float32 gives its energy to few digits.
-            assert np.abs(found - expected).max() < 2e-5 * np.abs(expected).max()
+            assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
             assert np.median(np.abs(found - expected)) < 1e-6
 
 
