@@ -14,7 +14,7 @@ from typing import Any
 import frames
 import numpy as np
 from harness import Benchmark, Clock
-from peers import faiss_library
+from peers import ITERATIONS, faiss_centroids
 
 HELD_OUT = 200_000
 
@@ -60,13 +60,9 @@ def minibatch(case: dict[str, Any], seed: int, clock: Clock) -> dict[str, Any]:
     return _scored(model.cluster_centers_, case)
 
 
-@benchmark.contender("faiss, 25 iterations")
+@benchmark.contender(f"faiss, {ITERATIONS} iterations")
 def faiss(case: dict[str, Any], seed: int, clock: Clock) -> dict[str, Any]:
-    library, data = faiss_library(), _data(case)
-    with clock.running():
-        model = library.Kmeans(data.shape[1], case["clusters"], niter=25, seed=seed + 1, max_points_per_centroid=10**9)
-        model.train(data)
-    return _scored(model.centroids, case)
+    return _scored(faiss_centroids(_data(case), case["clusters"], seed, clock), case)
 
 
 def _superkmeans(case: dict[str, Any], seed: int, clock: Clock, **options: Any) -> dict[str, Any]:

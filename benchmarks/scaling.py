@@ -18,7 +18,7 @@ from typing import Any
 import frames
 import numpy as np
 from harness import Benchmark, Clock, made_on, peak_mib
-from peers import faiss_library
+from peers import ITERATIONS, faiss_centroids
 
 COUNTS = (10**4, 10**5, 10**6, 10**7)
 COUNTS_DIM, COUNTS_CLUSTERS = 39, 100
@@ -26,7 +26,6 @@ CLUSTERS = (100, 400, 1000, 2000, 4096, 8192, 16384)
 CLUSTERS_DIM, CLUSTERS_COUNT = 256, 200_000
 HELD_OUT = 50_000
 
-ITERATIONS = 25
 FAISS = f"faiss, {ITERATIONS} iterations"
 LIMIT = 5e13
 """Operations on floats in a run of faiss, above which it is left out: ten minutes at 80 thousand million a second."""
@@ -88,18 +87,7 @@ def vocable(case: dict[str, Any], seed: int, clock: Clock) -> dict[str, Any]:
 
 @benchmark.contender(FAISS)
 def faiss(case: dict[str, Any], seed: int, clock: Clock) -> dict[str, Any]:
-    library, data = faiss_library(), _data(case)
-    with clock.running():
-        model = library.Kmeans(
-            data.shape[1],
-            case["clusters"],
-            niter=ITERATIONS,
-            seed=seed + 1,
-            max_points_per_centroid=10**9,
-            min_points_per_centroid=1,
-        )
-        model.train(data)
-    return _scored(model.centroids, case)
+    return _scored(faiss_centroids(_data(case), case["clusters"], seed, clock), case)
 
 
 def cases(arguments: argparse.Namespace) -> dict[str, Any]:

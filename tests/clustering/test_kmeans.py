@@ -14,6 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from clustering.made import Stream, mixture
 from vocable.clustering import KMeans
+from vocable.clustering.lloyd import tolerance
 from vocable.errors import InputError
 
 
@@ -278,6 +279,8 @@ def test_passes_end_when_told() -> None:
     assert settled >= 2
     assert gains[-1] <= 1e-3
     assert len(gains) <= settled + 3  # those after it go to the means themselves
+    default, told = (KMeans(30, random_state=0, tol=tol).fit(frames) for tol in (None, tolerance(4000, 30, 8)))
+    assert default.history_ == told.history_
 
 
 def test_many_frames_are_gone_through_on_growing_samples() -> None:
@@ -285,8 +288,9 @@ def test_many_frames_are_gone_through_on_growing_samples() -> None:
     KMeans(20, random_state=0, verbose=lines.append).fit(mixture(40_000))
     assert sorted({line.partition(",")[0] for line in lines}) == ["sample 1", "sample 2", "sample 3"]
     lines.clear()
-    KMeans(20, random_state=0, verbose=lines.append).fit(mixture(2000))
-    assert {line.partition(",")[0] for line in lines} <= {"sample 1"}
+    few = mixture(2000)
+    KMeans(20, init=few[:20], verbose=lines.append).fit(few)
+    assert {line.partition(",")[0] for line in lines} == {"sample 1"}
 
 
 def test_a_fit_in_bfloat16_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,9 @@ def test_a_codebook_that_could_not_be_written_is_found_again_in_one_pass(
     arguments = ["kmeans", audio, "--out", tmp_path / "km.safetensors", "--clusters", 30, "--workers", 1]
     passes: list[str] = []
     start = lloyd._Fitter.best_start
+    note = lloyd._Fitter._note
     monkeypatch.setattr(lloyd._Fitter, "best_start", lambda self: (passes.append(""), start(self))[1])
+    monkeypatch.setattr(lloyd._Fitter, "_note", lambda self, progress: (passes.append(""), note(self, progress))[1])
     with monkeypatch.context() as patch:
         patch.setattr(Codebook, "write", lambda *_: (_ for _ in ()).throw(DiskFullError("no space left to write it")))
         assert "no space left" in cli(*arguments, fails=True)
