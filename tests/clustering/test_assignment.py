@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from vocable.clustering import labellers
 from vocable.clustering.assignment import NearestCentroid
-from vocable.clustering.assignment_bfloat16 import Bfloat16NearestCentroid, RoundedFrames
+from vocable.clustering.assignment_bfloat16 import Bfloat16NearestCentroid
 from vocable.clustering.assignment_torch import TorchNearestCentroid
 from vocable.clustering.labellers import labeller_for
+from vocable.clustering.rounded_frames import Directions, RoundedFrames
 from vocable.errors import InputError
 
 Maker = Callable[[NDArray[np.float32]], Callable[[NDArray[np.float32]], NDArray[np.int32]]]
@@ -30,8 +31,20 @@ def prepared_in_bfloat16(centroids: NDArray[np.float32]) -> Callable[[NDArray[np
     return lambda frames: Bfloat16NearestCentroid(centroids, shift)(RoundedFrames(frames, shift))
 
 
+def along_directions(centroids: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.int32]]:
+    """Along a few directions drawn by chance, which leave much out."""
+    if centroids.dtype != np.float32:
+        return NearestCentroid(centroids)
+    dim = centroids.shape[1]
+    drawn = np.random.default_rng(dim).standard_normal((dim, max(1, dim // 3)))
+    directions = Directions(np.linalg.qr(drawn)[0].astype(np.float32))
+    shift = centroids[0] * np.float32(0.9)
+    return lambda frames: Bfloat16NearestCentroid(centroids, shift)(RoundedFrames(frames, shift, directions))
+
+
 MAKERS: list[Maker] = [
     NearestCentroid, lambda centroids: TorchNearestCentroid(centroids, "cpu"), in_bfloat16, prepared_in_bfloat16,
+    along_directions,
 ]  # fmt: skip
 
 
@@ -152,7 +165,7 @@ def test_devices_have_their_labellers() -> None:
 def test_bfloat16_is_for_large_jobs_on_processors_that_are_fast_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
     many, few = np.zeros((1000, 768), np.float32), np.zeros((100, 39), np.float32)
     for fast in (True, False):
-        monkeypatch.setattr(labellers, "multiplies_bfloat16", lambda fast=fast: fast)
+        monkeypatch.setattr(labellers, "bfloat16_speed", lambda fast=fast: 2.0 if fast else 1.0)
         label = labeller_for("cpu", 10**8)
         assert type(label(many)) is (Bfloat16NearestCentroid if fast else NearestCentroid)
         assert type(label(few)) is NearestCentroid
@@ -195,17 +208,17 @@ def test_hardly_any_frame_is_decided_in_float64(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "fast"),
+    ("cpuinfo", "speed"),
     [
-        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n\nprocessor\t: 1\n", True),
-        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512f avx512_bf16\n\n", False),
-        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512f avx512_bf16\n\n", True),
-        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2\n\n", False),
-        ("", False),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n\nprocessor\t: 1\n", 8),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512f avx512_bf16\n\n", 1),
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512f avx512_bf16\n\n", 2),
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2\n\n", 1),
+        ("", 1),
     ],
 )
-def test_processors_that_are_fast_at_bfloat16_are_known(cpuinfo: str, fast: bool) -> None:
-    assert labellers.fast_at_bfloat16(cpuinfo) == fast
+def test_processors_that_are_fast_at_bfloat16_are_known(cpuinfo: str, speed: float) -> None:
+    assert labellers.speed_told(cpuinfo) == speed
 
 
 @settings(max_examples=30)
@@ -221,5 +234,56 @@ def test_bfloat16_labels_of_many_values_are_the_argmin_of_float64(seed: int, clu
     centroids = (offset + rng.standard_normal(200) + spread * rng.standard_normal((clusters, 200))).astype(np.float32)
     frames = (centroids[rng.integers(0, clusters, 700)] + spread * rng.standard_normal((700, 200))).astype(np.float32)
     expected = brute_force(frames, centroids)
-    for make in (in_bfloat16, prepared_in_bfloat16):
+    for make in (in_bfloat16, prepared_in_bfloat16, along_directions):
         assert np.array_equal(make(centroids)(frames), expected)
+
+
+@pytest.mark.parametrize("clusters", [30, 400])
+def test_frames_along_few_directions_are_told_apart_there(clusters: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most need one distance, which is that from their own centroid."""
+    rng = np.random.default_rng(0)
+    turn, spread = np.linalg.qr(rng.standard_normal((300, 300)))[0], np.arange(1, 301) ** -1.0
+    centroids = (3 * rng.standard_normal((clusters, 300)) * spread @ turn).astype(np.float32)
+    frames = (centroids[rng.integers(0, clusters, 4000)] + rng.standard_normal((4000, 300)) * spread @ turn).astype(np.float32)
+    directions = Directions.of(frames, frames.mean(axis=0))
+    assert directions is not None
+    assert directions.columns.shape[1] < 100
+    pairs = []
+    distances = Bfloat16NearestCentroid._float32_distances
+
+    def counted(self: Any, close: Any, rows: NDArray[np.intp], candidates: Any) -> NDArray[np.float32]:
+        pairs.append(len(rows))
+        return distances(self, close, rows, candidates)
+
+    monkeypatch.setattr(Bfloat16NearestCentroid, "_float32_distances", counted)
+    for label in (
+        lambda frames: Bfloat16NearestCentroid(centroids, frames[0])(RoundedFrames(frames, frames[0], directions)),
+        Bfloat16NearestCentroid(centroids, directions=directions),
+    ):
+        assert np.array_equal(label(frames), brute_force(frames, centroids))
+        assert sum(pairs) < 3 * len(frames)
+        pairs.clear()
+
+
+def test_frames_that_spread_alike_everywhere_have_no_directions() -> None:
+    rng = np.random.default_rng(0)
+    assert Directions.of(rng.standard_normal((3000, 200)).astype(np.float32), np.zeros(200, np.float32)) is None
+    assert Directions.of(np.ones((300, 200), np.float32), np.ones(200, np.float32)) is None
+    assert Directions.of(rng.standard_normal((300, 40)).astype(np.float32), np.zeros(40, np.float32)) is None
+
+
+def test_directions_are_for_jobs_that_repay_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch  # noqa: F401 (so that there is nothing to load)
+
+    monkeypatch.setattr(labellers, "bfloat16_speed", lambda: 2.0)
+    rng = np.random.default_rng(0)
+    centroids = (rng.standard_normal((2000, 768)) * np.arange(1, 769) ** -1.0).astype(np.float32)
+    for frames, expected in ((10**6, True), (1000, False)):
+        nearest = labeller_for("cpu", frames)(centroids)
+        assert isinstance(nearest, Bfloat16NearestCentroid)
+        assert (nearest._directions is not None) == expected
+    label, point = labeller_for("cpu", 10**6), np.zeros(768, np.float32)
+    prepared = [label.prepared(centroids, point, clusters, 1 << 30) for clusters in (2000, 20)]
+    assert isinstance(prepared[0], RoundedFrames)
+    assert prepared[0].directions is not None
+    assert isinstance(prepared[1], np.ndarray)

@@ -300,16 +300,16 @@ def test_a_fit_in_bfloat16_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPat
 
     frames = mixture(12_000, dim=40, clusters=300)
     used: list[int] = []
-    screen = assignment_bfloat16.Bfloat16NearestCentroid._screen
+    screen = assignment_bfloat16.Bfloat16NearestCentroid._label_block
 
     def counted(self: Any, block: Any, *rest: Any) -> None:
         used.append(len(block))
         screen(self, block, *rest)
 
-    monkeypatch.setattr(assignment_bfloat16.Bfloat16NearestCentroid, "_screen", counted)
+    monkeypatch.setattr(assignment_bfloat16.Bfloat16NearestCentroid, "_label_block", counted)
     fits = []
     for fast in (True, False):
-        monkeypatch.setattr(labellers, "multiplies_bfloat16", lambda fast=fast: fast)
+        monkeypatch.setattr(labellers, "bfloat16_speed", lambda fast=fast: 8.0 if fast else 1.0)
         for options in ({}, {"workers": 2}):
             fits.append(KMeans(200, random_state=0, **options).fit(frames))
             assert bool(used) == fast

@@ -2,8 +2,9 @@
 
 Bfloat16 keeps 8 bits of a value, so a score is far off, but by no more than is known: what rounding takes from a frame, in a dot
 product with a centroid, is at most the product of their lengths (Cauchy and Schwarz), and so the other way round. The bound comes
-out of the same matrix product as the score. Where it leaves one centroid, that is the nearest; for the others, one frame in
-six, float64 decides among those it leaves. So labels are the same, bit for bit.
+out of the same matrix product as the score. The distance from the centroid that scores best is then taken in float32, and of
+those that may still be nearer, one frame in six has any; float64 decides where float32 can't. So labels are the same, bit for
+bit.
 """
 
 from __future__ import annotations
@@ -15,79 +16,24 @@ import torch
 from numpy.typing import NDArray
 
 from vocable.clustering.assignment import Array, Labels, NearestCentroid
+from vocable.clustering.rounded_frames import BESIDE, UNIT, UP, Directions, RoundedFrames, Space, values_of
 
-_UNIT = 2.0**-8  # largest relative error of rounding to bfloat16
-_UP = 1 + 4 * _UNIT  # what was multiplied by this, rounding to bfloat16 doesn't take below what it was
 _BLOCK_BYTES = 1 << 23  # of a block's scores
-_TILE = 32  # columns come in multiples of what matrix units take at a time
-_ROWS = 2048  # of frames rounded at a time
+_ROWS = 2048  # in a block at most
 _PADDED = 128  # rows are multiplied in multiples of this
 _PROBED = 32
-_MANY_POSSIBLE = 1 / 64  # of the scores: then float32 is faster than deciding in float64
+_CACHED_VALUES = 1 << 16  # of frames whose distances are taken, for the second-level cache
+_MANY_POSSIBLE = 1 / 32  # of the scores: then float32 is faster than so many distances
 _RANGE = (1e-15, 1e15)  # lengths of centroids for which no product vanishes or overflows that matters
-
-
-class RoundedFrames:
-    """Frames around a point, rounded to bfloat16, with what the bounds of errors take: made once for many passes.
-
-    Args:
-        frames: float32, shape (frames, dim).
-        shift: the point, shape (dim,).
-        space: tensors of at least as many rows to make them in; had anew without.
-    """
-
-    def __init__(self, frames: Array, shift: Array, space: _Space | None = None) -> None:
-        count, dim = frames.shape
-        if space is None:
-            space = _Space.of(count, dim, rows_centred=min(count, _ROWS))
-        self.frames, self.shift = frames, shift
-        self.rounded, self.squares, self.lost = space.rounded[:count], np.empty(count, np.float32), np.empty(count, np.float32)
-        around = torch.from_numpy(shift)
-        for first in range(0, count, _ROWS):
-            piece = slice(first, min(first + _ROWS, count))
-            centred, rounded = space.centred[: piece.stop - first], self.rounded[piece, :dim]
-            torch.sub(torch.from_numpy(np.ascontiguousarray(frames[piece])), around, out=centred)
-            values = centred.numpy()
-            self.squares[piece] = np.einsum("ij,ij->i", values, values)
-            rounded.copy_(centred)
-            centred -= rounded
-            self.lost[piece] = np.sqrt(np.einsum("ij,ij->i", values, values))
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, rows: slice) -> RoundedFrames:
-        part = object.__new__(RoundedFrames)
-        part.frames, part.shift, part.rounded = self.frames[rows], self.shift, self.rounded[rows]
-        part.squares, part.lost = self.squares[rows], self.lost[rows]
-        return part
-
-
-class _Space(NamedTuple):
-    """Where frames are rounded."""
-
-    centred: torch.Tensor
-    rounded: torch.Tensor
-
-    @classmethod
-    def of(cls, rows: int, dim: int, rows_centred: int) -> _Space:
-        rounded = torch.zeros(rows, _width(dim), dtype=torch.bfloat16)
-        rounded[:, dim : dim + 3] = 1
-        return cls(torch.empty(rows_centred, dim), rounded)
 
 
 class _Work(NamedTuple):
     """What the work on a block of frames is done in, had once for all blocks."""
 
-    space: _Space
+    space: Space
     rounded_scores: torch.Tensor
     scores: torch.Tensor
     possible: NDArray[np.bool_]
-
-
-def _width(dim: int) -> int:
-    """Return the columns of rounded frames of `dim` values: six more, and a multiple of what matrix units take at a time."""
-    return -(-(dim + 6) // _TILE) * _TILE
 
 
 class Bfloat16NearestCentroid(NearestCentroid):
@@ -96,32 +42,18 @@ class Bfloat16NearestCentroid(NearestCentroid):
     Args:
         centroids: shape (clusters, dim), float32.
         shift: a point amid the frames, shape (dim,), around which they are rounded; that amid the centroids by default.
+        directions: along which frames are rounded, if they aren't yet.
     """
 
-    def __init__(self, centroids: Array, shift: Array | None = None) -> None:
+    def __init__(self, centroids: Array, shift: Array | None = None, directions: Directions | None = None) -> None:
         super().__init__(centroids, shift)
-        exact = torch.from_numpy(np.ascontiguousarray(self._columns[:-1].T))
-        rounded = exact.bfloat16()
-        lost = ((exact.double() - rounded.double()).norm(dim=1) * _UP).bfloat16()
-        norms = (torch.from_numpy(self._norms) * _UP).bfloat16()
-        bias = torch.from_numpy(self._columns[-1].copy())
-        parts = []
-        for _ in range(3):  # three times 8 bits hold float32's 24
-            parts.append(bias.bfloat16())
-            bias = bias - parts[-1].float()
-        # Beside a frame's values stand 1, 1, 1, a level, its length and what rounding took from it; so the product is the score,
-        # less the level, plus the bound of its error. The level is near the best score, to leave the result few digits to lose.
-        columns = torch.column_stack([rounded, *parts, -torch.ones_like(norms), lost, norms])
-        width = _width(centroids.shape[1])
-        self._rounded_columns = torch.zeros(width, len(columns), dtype=torch.bfloat16)
-        self._rounded_columns[: columns.shape[1]] = columns.T
-        self._bounds = torch.column_stack([lost, norms]).float().numpy()
-        self._sum_error = np.float32((width + 16) * 2.0**-23)
-        self._block = int(np.clip(1 << ((_BLOCK_BYTES // (4 * len(columns))).bit_length() - 1), 512, _ROWS))
-        self._works: list[_Work] = []
-        self._least_length = np.float32(np.sqrt(self._least_square))
+        self._directions = directions
+        self._block = int(np.clip(1 << ((_BLOCK_BYTES // (4 * len(centroids))).bit_length() - 1), 512, _ROWS))
+        self._screens: dict[Directions | None, _Screen] = {}
         self._residual: float | None = None
         self._unsuited = not _RANGE[0] < self._longest < _RANGE[1]
+        # Relative error of a sum of squared differences, or of squares, in float32 and in any order.
+        self._distance_error = np.float32(1.01 * (centroids.shape[1] + 4) * 2.0**-24)
 
     def __call__(self, frames: Array | RoundedFrames) -> Labels:
         """Return the label of each frame of shape (frames, dim)."""
@@ -129,10 +61,14 @@ class Bfloat16NearestCentroid(NearestCentroid):
         if self._unsuited or len(given) < _PROBED:
             return super().__call__(given)
         labels = np.empty(len(given), dtype=np.int32)
+        directions = frames.directions if isinstance(frames, RoundedFrames) else self._directions
+        if directions not in self._screens:
+            self._screens[directions] = _Screen(self._wide - self._shift, self._columns[-1], directions)
+        screen = self._screens[directions]
         try:
-            work = self._works.pop()  # each thread that labels takes one of its own
+            work = screen.works.pop()  # each thread that labels takes one of its own
         except IndexError:
-            work = self._work()
+            work = self._work(directions)
         if self._residual is None:  # about how large a squared distance from the nearest centroid is
             some = given[:: len(given) // _PROBED]
             self._residual = float(np.median(self.squared_distances(some, super().__call__(some))))
@@ -142,17 +78,18 @@ class Bfloat16NearestCentroid(NearestCentroid):
                 if isinstance(frames, RoundedFrames):
                     block = frames[piece]
                 else:
-                    block = RoundedFrames(given[piece], self._shift, work.space)
-                self._screen(block, self._residual, labels[piece], work)
-        self._works.append(work)
+                    block = RoundedFrames(given[piece], self._shift, directions, work.space)
+                self._label_block(block, screen, labels[piece], work)
+        screen.works.append(work)
         return labels
 
-    def _work(self) -> _Work:
+    def _work(self, directions: Directions | None) -> _Work:
         rows, clusters, dim = self._block, len(self.centroids), len(self._shift)
         scores = torch.empty(rows, clusters)
-        return _Work(_Space.of(rows, dim, rows), scores.bfloat16(), scores, np.empty((rows, clusters), dtype=np.bool_))
+        space = Space.of(rows, dim, directions, rows)
+        return _Work(space, scores.bfloat16(), scores, np.empty((rows, clusters), dtype=np.bool_))
 
-    def _multiply(self, rounded: torch.Tensor, work: _Work) -> None:
+    def _multiply(self, rounded: torch.Tensor, screen: _Screen, work: _Work) -> None:
         """Multiply rounded frames, of which there are one of a few numbers: torch makes a kernel for each number it meets."""
         count = len(rounded)
         padded = min(self._block, -(-count // _PADDED) * _PADDED)
@@ -161,35 +98,118 @@ class Bfloat16NearestCentroid(NearestCentroid):
             if rounded.data_ptr() != space.data_ptr():
                 space[:count].copy_(rounded)
             rounded = space
-        torch.mm(rounded, self._rounded_columns, out=work.rounded_scores[:padded])
+        torch.mm(rounded, screen.columns, out=work.rounded_scores[:padded])
 
-    def _screen(self, block: RoundedFrames, residual: float, labels: Labels, work: _Work) -> None:
-        """Label frames by their rounded scores, and those that are too close to more than one centroid in float64."""
-        count, dim = block.frames.shape
-        if self._may_overflow(float(block.squares.max())):
+    def _label_block(self, block: RoundedFrames, screen: _Screen, labels: Labels, work: _Work) -> None:
+        """Label frames by their rounded scores, and those that are too close to more than one centroid by distances."""
+        assert self._residual is not None
+        count, at, squares = len(block), block.values + 3, block.squares
+        if self._may_overflow(float(squares.max())):
             labels[:] = super().__call__(block.frames)
             return
-        lengths = np.sqrt(block.squares) * np.float32(1.01) + self._least_length
-        level = (block.squares - np.float32(residual)) / 2
-        beside = block.rounded[:, dim + 3 : dim + 6]
-        beside.copy_(torch.from_numpy(np.stack([level, lengths * np.float32(_UP), block.lost * np.float32(_UP)], axis=1)))
-        level, long, lost = beside.float().numpy().T
-        self._multiply(block.rounded, work)
+        # Near the best score, to leave the result few digits to lose.
+        level: NDArray[np.float32] = (squares - np.float32(self._residual)) / np.float32(2)
+        lengths = np.stack([block.lengths, block.lost, block.rest]) * np.float32(UP)
+        beside = block.rounded[:, at : at + 4]
+        beside.copy_(torch.from_numpy(np.stack([level, *lengths], axis=1)))
+        level = beside[:, 0].float().numpy()
+        self._multiply(block.rounded, screen, work)
         work.scores[:count].copy_(work.rounded_scores[:count])
         upper = work.scores[:count].numpy()
         best, every = upper.argmax(axis=1), np.arange(count)
         labels[:] = best
-        own = self._bounds[best]
-        bound = long * own[:, 0] + lost * own[:, 1]
-        longest = np.float32(self._longest * 1.01)
-        sums = self._sum_error * (lengths * longest * 2 + longest**2 + np.abs(level)) + self._error_bound(block.squares)
-        top = upper[every, best]
-        least = top - np.abs(top) * np.float32(_UNIT * 1.01) - 2 * (bound + sums)
-        least -= np.abs(least) * np.float32(_UNIT * 1.01)  # what is no lower isn't rounded to less than this
-        possible = np.greater_equal(upper, least[:, None], out=work.possible[:count])
+        distances = self._float32_distances(block.frames, every, best)
+        possible = np.greater_equal(upper, self._least(block, distances, level, screen)[:, None], out=work.possible[:count])
         possible[every, best] = False
         others = np.flatnonzero(possible)
         if len(others) > _MANY_POSSIBLE * possible.size:
             labels[:] = super().__call__(block.frames)
         elif len(others):
-            self._settle(block.frames, others, labels)
+            self._compare(block.frames, others, distances, labels)
+
+    def _least(
+        self, block: RoundedFrames, distances: NDArray[np.float32], level: NDArray[np.float32], screen: _Screen
+    ) -> NDArray[np.float32]:
+        """Return what rounded upper bounds of scores, less the level, reach for each centroid as near as one at a distance."""
+        squares, longest = block.squares, np.float32(self._longest * 1.01)
+        lengths = np.sqrt(squares) * np.float32(1.01) + np.float32(np.sqrt(self._least_square))
+        sums = screen.sum_error * (lengths * longest * 2 + longest**2 + np.abs(level)) + self._error_bound(squares)
+        least: NDArray[np.float32] = (
+            (squares - distances) / np.float32(2) - level - sums - self._distance_error * (squares + distances)
+        )
+        least -= np.abs(least) * np.float32(UNIT * 1.01)  # what is no lower isn't rounded to less than this
+        return least
+
+    def _float32_distances(self, frames: Array, rows: NDArray[np.intp], candidates: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return the squared distance of each pair of a frame and a centroid."""
+        distances = np.empty(len(rows), np.float32)
+        step = max(1, _CACHED_VALUES // frames.shape[1])
+        every = len(rows) == len(frames)
+        for first in range(0, len(rows), step):
+            piece = slice(first, first + step)
+            differences = np.take(self.centroids, candidates[piece], axis=0, mode="clip")
+            differences -= frames[piece] if every else np.take(frames, rows[piece], axis=0, mode="clip")
+            distances[piece] = np.einsum("ij,ij->i", differences, differences)
+        return distances
+
+    def _compare(self, frames: Array, others: NDArray[np.intp], distances: NDArray[np.float32], labels: Labels) -> None:
+        """Decide between the centroids that frames have as labels, at some distances, and others that may be nearer.
+
+        Args:
+            frames: shape (frames, dim).
+            others: frame times number of centroids plus centroid, rising.
+            distances: of the frames from the centroids of their labels, shape (frames,).
+            labels: shape (frames,), changed.
+        """
+        clusters = len(self.centroids)
+        margin, least = 1 + 3 * self._distance_error, np.float32(self._least_error)
+        rows, candidates = np.divmod(others, clusters)
+        found = self._float32_distances(frames, rows, candidates)
+        close = found <= distances[rows] * margin + least
+        if not close.any():
+            return
+        rows, candidates, found = rows[close], candidates[close], found[close]
+        own = np.unique(rows)
+        pairs = np.concatenate([others[close], own * clusters + labels[own]])
+        order = np.argsort(pairs)
+        rows, candidates = np.divmod(pairs[order], clusters)
+        found = np.concatenate([found, distances[own]])[order]
+        firsts = np.flatnonzero(np.diff(rows, prepend=-1))
+        nearest = np.repeat(np.minimum.reduceat(found, firsts), np.diff(firsts, append=len(rows)))
+        left = found <= nearest * margin + least
+        self._decide(frames, rows[left], candidates[left], labels)
+
+
+class _Screen:
+    """Centroids as rounded frames are multiplied with them.
+
+    Beside a frame's values stand 1, 1, 1, a level, its length, what rounding took from it and what lies in no direction; so the
+    product is the score, less the level, plus the bound of its error.
+
+    Args:
+        centred: centroids around the point, shape (clusters, dim).
+        bias: what is added to a product to make it a score, shape (clusters,).
+        directions: of the frames.
+    """
+
+    def __init__(self, centred: NDArray[np.float64], bias: NDArray[np.float32], directions: Directions | None) -> None:
+        self.works: list[_Work] = []
+        clusters, values = len(centred), values_of(centred.shape[1], directions)
+        along, tilted, rest = centred, 0.0, np.zeros(clusters)
+        if directions is not None:
+            along = centred @ directions.wide
+            rest_of = centred - along @ directions.wide.T
+            rest = np.linalg.norm(rest_of, axis=1) + 1e-12 * np.linalg.norm(centred, axis=1)
+            tilted = np.linalg.norm(rest_of @ directions.wide, axis=1)
+        rounded = torch.from_numpy(along).bfloat16()
+        lost = np.linalg.norm(along - rounded.double().numpy(), axis=1) + tilted
+        parts, left = [], torch.from_numpy(bias.copy())
+        for _ in range(3):  # three times 8 bits hold float32's 24
+            parts.append(left.bfloat16())
+            left = left - parts[-1].float()
+        bounds = torch.from_numpy(np.stack([lost, np.linalg.norm(along, axis=1), rest], axis=1) * UP).bfloat16()
+        made = torch.column_stack([rounded, *parts, -torch.ones(clusters, dtype=torch.bfloat16), bounds])
+        width = Space.of(0, centred.shape[1], directions, 0).rounded.shape[1]
+        self.columns = torch.zeros(width, clusters, dtype=torch.bfloat16)
+        self.columns[: values + BESIDE] = made.T
+        self.sum_error = np.float32((width + 16) * 2.0**-23)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from vocable.clustering.assignment import Array, NearestCentroid
 from vocable.execution.engine import check_device
 
-# Seconds, measured with AMX at 768 values: what scores in bfloat16 save for each value of a frame and each centroid, what they
-# cost for each value of a frame, and what it takes to load torch.
-_SAVED = 1.3e-11
+if TYPE_CHECKING:
+    from vocable.clustering.rounded_frames import Directions
+
+# Seconds, measured at 768 values with AMX and with Zen 4: what a product takes in float32; what rounding a frame takes for each
+# value; what a frame takes that is rounded along some directions, besides products; what finding these takes; loading torch.
+_PRODUCT = 2e-11
 _COST = 2.2e-9
+_APART = 1e-6
+_DIRECTING = 0.2
 _LOADING = 2.0
 
 
@@ -68,29 +73,57 @@ class CpuLabeller:
     """Labels frames on the CPU.
 
     Args:
-        frames: about how many; where torch is loaded, it matters no more.
+        frames: about how many; where torch is loaded, it matters for directions alone.
     """
 
     frames: int = 0
+    _found: dict[bytes, Directions | None] = field(default_factory=dict, compare=False)
+    """Directions of frames around a point."""
 
     def __call__(self, centroids: Array, shift: Array | None = None) -> NearestCentroid:
         if not self._rounds(centroids.dtype, *centroids.shape):
             return NearestCentroid(centroids, shift)
         from vocable.clustering.assignment_bfloat16 import Bfloat16NearestCentroid
 
-        return Bfloat16NearestCentroid(centroids, shift)
+        return Bfloat16NearestCentroid(centroids, shift, self._for_one_pass(centroids) if shift is None else None)
 
     def prepared(self, frames: Array, shift: Array, clusters: int, memory: int) -> Sliceable:
         if 2 * frames.nbytes > memory or not self._rounds(frames.dtype, clusters, frames.shape[1]):
             return frames
-        from vocable.clustering.assignment_bfloat16 import RoundedFrames
+        from vocable.clustering.rounded_frames import Directions, RoundedFrames
 
-        return RoundedFrames(frames, shift.astype(frames.dtype))
+        point = shift.astype(frames.dtype)
+        if (key := point.tobytes()) not in self._found:
+            directions = Directions.of(frames, point)
+            self._found[key] = directions if self._gain(clusters, directions) > 0 else None
+        return RoundedFrames(frames, point, self._found[key])
+
+    def _for_one_pass(self, centroids: Array) -> Directions | None:
+        """Return the centroids' directions where it pays to find them, and to bring each frame to them once."""
+        from vocable.clustering.rounded_frames import Directions
+
+        clusters, dim = centroids.shape
+        if self.frames * _PRODUCT * clusters * dim / bfloat16_speed() < _DIRECTING:
+            return None
+        directions = Directions.of(centroids, centroids.mean(axis=0))
+        if directions is None:
+            return None
+        gain = self._gain(clusters, directions) - _PRODUCT * directions.columns.size
+        return directions if self.frames * gain > _DIRECTING else None
+
+    def _gain(self, clusters: int, directions: Directions | None) -> float:
+        """Return the seconds that directions spare a frame whose values along them are there."""
+        if directions is None:
+            return 0.0
+        dim, kept = directions.columns.shape
+        gain: float = (dim - kept) * clusters * _PRODUCT / bfloat16_speed() - _APART
+        return gain
 
     def _rounds(self, dtype: np.dtype[Any], clusters: int = 0, dim: int = 0) -> bool:
         """Tell whether scores are taken in bfloat16."""
-        gain = dim * (_SAVED * clusters - _COST)
-        if dtype != np.float32 or gain <= 0 or not multiplies_bfloat16():
+        speed = bfloat16_speed()
+        gain = dim * (_PRODUCT * clusters * (1 - 1 / speed) - _COST)
+        if dtype != np.float32 or gain <= 0:
             return False
         return "torch" in sys.modules or self.frames * gain > _LOADING
 
@@ -109,18 +142,20 @@ class _DeviceLabeller:
 
 
 @cache
-def multiplies_bfloat16() -> bool:
-    """Tell whether this processor multiplies bfloat16 much faster than float32."""
+def bfloat16_speed() -> float:
+    """Return how many times as fast this processor multiplies bfloat16 as float32; 1 if that isn't known."""
     path = Path("/proc/cpuinfo")
-    return platform.machine() == "x86_64" and path.exists() and fast_at_bfloat16(path.read_text())
+    return speed_told(path.read_text()) if platform.machine() == "x86_64" and path.exists() else 1.0
 
 
-def fast_at_bfloat16(cpuinfo: str) -> bool:
-    """Tell whether a processor, as Linux describes it, multiplies bfloat16 much faster than float32.
+def speed_told(cpuinfo: str) -> float:
+    """Return how many times as fast a processor, as Linux describes it, multiplies bfloat16 as float32.
 
-    Intel's with AMX do, and AMD's since Zen 4; others that have instructions for bfloat16 are no faster at it.
+    Intel's with AMX are eight times as fast, and AMD's twice since Zen 4; others that have instructions for it are no faster.
     """
     fields = dict(line.partition(":")[::2] for line in cpuinfo.partition("\n\n")[0].splitlines())
     described = {key.strip(): value.strip() for key, value in fields.items()}
     flags = described.get("flags", "").split()
-    return "amx_bf16" in flags or ("avx512_bf16" in flags and described.get("vendor_id") == "AuthenticAMD")
+    if "amx_bf16" in flags:
+        return 8.0
+    return 2.0 if "avx512_bf16" in flags and described.get("vendor_id") == "AuthenticAMD" else 1.0
