@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import torch
@@ -11,6 +13,15 @@ import torch
 from vocable.clustering.assignment import Array, Labels, NearestCentroid
 
 _ROWS = 1 << 16
+
+
+@cache
+def runs_kernels(device: str) -> bool:
+    """Tell whether a torch device runs the kernels."""
+    chosen = torch.device(device)
+    if chosen.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(chosen) >= (8, 0)
 
 
 @contextmanager

@@ -164,6 +164,16 @@ class ClusterSums:
             sums[present] += sign * np.add.reduceat(whole, firsts).astype(np.int64)
             steps = (steps - whole) * np.exp2(self.grid.bits)
 
+    def add_steps(self, steps: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+        """Add sums that were made elsewhere, on a grid without a finer one.
+
+        Args:
+            steps: sums of frames in steps of the grid, shape (clusters, dim).
+            counts: of the frames, negative for such as are taken away, shape (clusters,).
+        """
+        self._sums[0, :, :-1] += steps
+        self._sums[0, :, -1] += counts << self.grid.bits
+
     def merge(self, other: ClusterSums) -> None:
         """Add what another has counted on the same grid."""
         self._sums += other._sums
@@ -176,7 +186,8 @@ class ClusterSums:
 
     def means(self, otherwise: Array) -> Array:
         """Return the mean frame of each cluster in the type of `otherwise`, whose rows stand in for empty clusters."""
-        totals = self._totals() / self.grid.scale
+        totals = self._totals()
+        totals /= self.grid.scale
         filled = totals[:, -1] > 0
         out = otherwise.copy()
         out[filled] = totals[filled, :-1] / totals[filled, -1:]
@@ -184,12 +195,17 @@ class ClusterSums:
 
     def around(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sum of the weighted differences of each cluster's frames from a point, shape (clusters, dim)."""
-        totals = self._totals() / self.grid.scale * self.grid.weight
-        around: NDArray[np.float64] = totals[:, :-1] - totals[:, -1:] * point
+        totals = self._totals()
+        totals *= self.grid.weight / self.grid.scale  # powers of two
+        around: NDArray[np.float64] = totals[:, :-1]
+        around -= totals[:, -1:] * point
         return around
 
     def _totals(self) -> NDArray[np.float64]:
         """Return the sums in steps of the grid."""
+        if not self.grid.fine:
+            whole: NDArray[np.float64] = self._sums[0].astype(np.float64)
+            return whole
         totals: NDArray[np.float64] = np.zeros(self._sums.shape[1:])
         for sums in self._sums[::-1]:  # the finest first
             totals = totals / np.exp2(self.grid.bits) + sums

@@ -18,7 +18,7 @@ from vocable.clustering.minibatch import MiniBatches, MiniBatchSettings, fit_min
 from vocable.clustering.options import check_options, given_centroids, seed_of
 from vocable.clustering.seeding import Seeding, seed_centroids, seeding_for
 from vocable.clustering.sources import ArraySource, FrameSource, RowSource, Surveyed, survey
-from vocable.clustering.validation import check_frames, check_is_fitted, check_weights
+from vocable.clustering.validation import as_matrix, check_frames, check_is_fitted, check_weights
 from vocable.errors import InputError, NotInMemoryError, TooFewFramesError
 from vocable.execution.progress import Progress
 
@@ -134,12 +134,14 @@ class KMeans(Estimator):
         if isinstance(X, FrameSource):
             if sample_weight is not None:
                 raise InputError("sample_weight goes with an array of frames, not with a stream")
-            self._fit(survey(X, self.memory), None)
+            self._fit(survey(X, self.memory, labeller_for(self.device).placed), None)
             return self
-        frames = check_frames(X)
+        frames = as_matrix(X)
         self._check_enough(len(frames))
         weights = check_weights(sample_weight, frames)
-        if weights is None or weights.all():
+        if weights is None:
+            self._fit(survey(labeller_for(self.device).placed(frames), self.memory), None)
+        elif weights.all():
             self._fit(survey(ArraySource(frames), self.memory), weights)
         else:
             self._fit(survey(ArraySource(frames[weights > 0]), self.memory), weights[weights > 0])

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from vocable.clustering.assignment import Array, NearestCentroid
+from vocable.clustering.assignment import Array, NearestCentroid, middle_of
+from vocable.clustering.sources import ArraySource
 from vocable.execution.engine import check_device
 
 if TYPE_CHECKING:
+    from vocable.clustering.passes import Measures, Walk
     from vocable.clustering.rounded_frames import Directions
 
 # Seconds, measured at 768 values with AMX and with Zen 4: what a product takes in float32; what rounding a frame takes for each
@@ -42,6 +44,16 @@ class Labeller(Protocol):
             memory: bytes that may be taken, those of the frames counted.
         """
 
+    @property
+    def draws_on(self) -> str | None:
+        """A torch device on which centroids are seeded; None for the CPU."""
+
+    def placed(self, frames: Array) -> ArraySource:
+        """Return frames in memory as a source, which may keep a copy on a device."""
+
+    def walk(self, source: ArraySource, measures: Measures) -> Walk | None:
+        """Return what goes through a source pass by pass on a device; None where the host is to."""
+
 
 class Sliceable(Protocol):
     """Frames, parts of which can be labelled."""
@@ -65,7 +77,9 @@ def labeller_for(device: str, frames: int = 0) -> Labeller:
     if device == "cpu":
         return CpuLabeller(frames)
     check_device(device)
-    return _DeviceLabeller(device)
+    from vocable.clustering.assignment_torch import runs_kernels
+
+    return _KernelLabeller(device=device) if runs_kernels(device) else _TorchLabeller(device=device)
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,16 @@ class CpuLabeller:
             self._found[key] = directions if self._gain(clusters, directions) > 0 else None
         return RoundedFrames(frames, point, self._found[key])
 
+    @property
+    def draws_on(self) -> str | None:
+        return None
+
+    def placed(self, frames: Array) -> ArraySource:
+        return ArraySource(frames)
+
+    def walk(self, source: ArraySource, measures: Measures) -> Walk | None:
+        return None
+
     def _for_one_pass(self, centroids: Array) -> Directions | None:
         """Return the centroids' directions where it pays to find them, and to bring each frame to them once."""
         from vocable.clustering.rounded_frames import Directions
@@ -105,7 +129,7 @@ class CpuLabeller:
         clusters, dim = centroids.shape
         if self.frames * _PRODUCT * clusters * dim / bfloat16_speed() < _DIRECTING:
             return None
-        directions = Directions.of(centroids, centroids.mean(axis=0))
+        directions = Directions.of(centroids, middle_of(centroids))
         if directions is None:
             return None
         gain = self._gain(clusters, directions) - _PRODUCT * directions.columns.size
@@ -129,8 +153,10 @@ class CpuLabeller:
 
 
 @dataclass(frozen=True)
-class _DeviceLabeller:
-    device: str
+class _TorchLabeller(CpuLabeller):
+    """Labels frames on a torch device."""
+
+    device: str = "cpu"
 
     def __call__(self, centroids: Array, shift: Array | None = None) -> NearestCentroid:
         from vocable.clustering.assignment_torch import TorchNearestCentroid
@@ -139,6 +165,35 @@ class _DeviceLabeller:
 
     def prepared(self, frames: Array, shift: Array, clusters: int, memory: int) -> Sliceable:
         return frames
+
+
+@dataclass(frozen=True)
+class _KernelLabeller(_TorchLabeller):
+    """Labels frames on a GPU that runs Triton kernels, and keeps them there."""
+
+    def __call__(self, centroids: Array, shift: Array | None = None) -> NearestCentroid:
+        from vocable.clustering.assignment_device import DeviceNearestCentroid
+
+        if centroids.dtype != np.float32:
+            return super().__call__(centroids, shift)
+        return DeviceNearestCentroid(centroids, self.device, shift)
+
+    @property
+    def draws_on(self) -> str | None:
+        return self.device
+
+    def placed(self, frames: Array) -> ArraySource:
+        from vocable.clustering.device_frames import DeviceSource, fits
+
+        if frames.dtype != np.float32 or not fits(frames, self.device):
+            return ArraySource(frames)
+        return DeviceSource(frames, self.device)
+
+    def walk(self, source: ArraySource, measures: Measures) -> Walk | None:
+        from vocable.clustering.device_frames import DeviceSource
+        from vocable.clustering.passes_device import DeviceWalk, suits
+
+        return DeviceWalk(source, measures) if isinstance(source, DeviceSource) and suits(measures) else None
 
 
 @cache

@@ -19,7 +19,7 @@ from vocable.clustering.labellers import CpuLabeller, Labeller
 from vocable.clustering.passes import Hands, Measures, Outcome, Walk, walk_through
 from vocable.clustering.samples import Samples, not_anew
 from vocable.clustering.seeding import Seeding, seed_centroids
-from vocable.clustering.sources import ArraySource, FrameSource, Surveyed
+from vocable.clustering.sources import FrameSource, Surveyed
 from vocable.clustering.trajectory import Progress
 
 SEEDING_FRAMES = 60
@@ -174,8 +174,12 @@ class _Fitter:
         generator = np.random.default_rng(settings.seed)
         best: Progress | None = None
         for _ in range(settings.n_init):
-            start = seed_centroids(self._sample, settings.n_clusters, settings.seeding, generator, self._sample_weights)
-            found = self.settled(ArraySource(self._sample), self._sample_weights, start, self.tolerance(len(self._sample)))
+            start = seed_centroids(
+                self._sample, settings.n_clusters, settings.seeding, generator, self._sample_weights, settings.labeller.draws_on
+            )
+            found = self.settled(
+                settings.labeller.placed(self._sample), self._sample_weights, start, self.tolerance(len(self._sample))
+            )
             if best is None or found.history[-1] < best.history[-1]:
                 best = found
         assert best is not None

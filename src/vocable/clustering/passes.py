@@ -83,8 +83,9 @@ class Measures:
 class Walk(Protocol):
     """Goes through the frames of a source."""
 
-    labels: Labels | None
-    """Those of the last pass, if the frames are in memory."""
+    @property
+    def labels(self) -> Labels | None:
+        """Those of the last pass, if the frames are in memory."""
 
     def __call__(self, centroids: Array) -> Outcome:
         """Make a pass: label all frames with the nearest of some centroids."""
@@ -118,7 +119,8 @@ class Hands:
 def walk_through(source: FrameSource, weights: Weights | None, measures: Measures, hands: Hands) -> Walk:
     """Return what goes through a source, pass by pass."""
     if isinstance(source, ArraySource):
-        return _Remembered(source.frames, weights, measures, hands)
+        walk = None if weights is not None else hands.labeller.walk(source, measures)
+        return walk or _Remembered(source.frames, weights, measures, hands)
     return _Streamed(source, measures, hands)
 
 

@@ -43,10 +43,9 @@ class Samples:
         """
         source = self._surveyed.source
         if isinstance(source, ArraySource):
-            assert self._hashes is not None
             if fraction >= 1:
                 return source.frames, self._weights
-            rows = np.flatnonzero(self._hashes < _threshold(fraction))
+            rows = self._rows(fraction)
             return source.take(rows), None if self._weights is None else self._weights[rows]
         parts = list(_Thinned(source, self._seed, fraction).blocks())
         if not parts:
@@ -56,10 +55,18 @@ class Samples:
     def source(self, fraction: float) -> tuple[FrameSource, Weights | None]:
         """Return a sample as a source, in memory if the whole is, or if it can be held."""
         size = int(fraction * self._surveyed.count) * self._surveyed.dim * self._surveyed.dtype.itemsize
-        if isinstance(self._surveyed.source, ArraySource) or size <= self._memory:
-            frames, weights = self.frames(fraction)
-            return ArraySource(frames), weights
+        if isinstance(self._surveyed.source, ArraySource):
+            rows = self._rows(fraction)
+            return self._surveyed.source.part(rows), None if self._weights is None else self._weights[rows]
+        if size <= self._memory:
+            return ArraySource(self.frames(fraction)[0]), None
         return _Thinned(self._surveyed.source, self._seed, fraction), None
+
+    def _rows(self, fraction: float) -> NDArray[np.intp]:
+        """Return the numbers of a sample's frames, of a source in memory."""
+        assert self._hashes is not None
+        rows: NDArray[np.intp] = np.flatnonzero(self._hashes < _threshold(fraction))
+        return rows
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,12 @@ def seeding_for(init: str, n_clusters: int) -> Seeding:
 
 
 def seed_centroids(
-    frames: Array, n_clusters: int, seeding: Seeding, generator: np.random.Generator, weights: NDArray[np.float64] | None = None
+    frames: Array,
+    n_clusters: int,
+    seeding: Seeding,
+    generator: np.random.Generator,
+    weights: NDArray[np.float64] | None = None,
+    device: str | None = None,
 ) -> Array:
     """Return `n_clusters` of the frames, shape (clusters, dim); some repeated if fewer are distinct.
 
@@ -42,6 +47,7 @@ def seed_centroids(
         seeding: the method.
         generator: of random numbers.
         weights: of the frames, shape (frames,).
+        device: a torch device for greedy k-means++. Its sums may round otherwise, and so draw other frames.
     """
     rows, each = _distinct(frames, np.ones(len(frames)) if weights is None else weights)
     if len(rows) <= n_clusters:
@@ -53,7 +59,7 @@ def seed_centroids(
         elif seeding == "k-means||":
             chosen = _parallel(frames, each, n_clusters, generator)
         else:
-            chosen = _plus_plus(frames, each, n_clusters, generator, trials=_TRIALS)
+            chosen = _plus_plus(frames, each, n_clusters, generator, _TRIALS, device)
     return frames[chosen]
 
 
@@ -78,7 +84,12 @@ def _distinct(frames: Array, weights: NDArray[np.float64]) -> tuple[NDArray[np.i
 
 
 def _plus_plus(
-    frames: Array, weights: NDArray[np.float64], n_clusters: int, generator: np.random.Generator, trials: int
+    frames: Array,
+    weights: NDArray[np.float64],
+    n_clusters: int,
+    generator: np.random.Generator,
+    trials: int,
+    device: str | None = None,
 ) -> NDArray[np.intp]:
     """Choose frames with probability ∝ squared distance from those chosen (Arthur and Vassilvitskii, 2007).
 
@@ -86,8 +97,13 @@ def _plus_plus(
     """
     space = _Space(frames, generator)
     each = weights.astype(frames.dtype)
+    first = int(generator.choice(len(frames), p=weights / weights.sum()))
+    if device is not None:
+        from vocable.clustering.seeding_device import chosen_on
+
+        return chosen_on(device, space.frames, space.chosen, each, first, generator.random((n_clusters - 1, trials)))
     chosen = np.empty(n_clusters, dtype=np.intp)
-    chosen[0] = generator.choice(len(frames), p=weights / weights.sum())
+    chosen[0] = first
     nearest = space.distances(chosen[:1])[0]
     updated = np.empty((trials, len(frames)), dtype=frames.dtype)
     for at in range(1, n_clusters):
@@ -145,23 +161,23 @@ class _Space:
             centred = centred @ _principal(centred, generator)
         ones = np.ones_like(norms)
         # One product gives |x|² + |c|² - 2 x·c.
-        self._frames = np.ascontiguousarray(np.column_stack([centred, norms, ones]).T)
-        self._chosen = np.column_stack([-2 * centred, ones, norms])
+        self.frames = np.ascontiguousarray(np.column_stack([centred, norms, ones]).T)
+        self.chosen = np.column_stack([-2 * centred, ones, norms])
 
     def distances(self, chosen: NDArray[np.intp], out: Array | None = None) -> Array:
         """Return squared distances of all frames from some of them, shape (chosen, frames)."""
-        distances: Array = np.matmul(self._chosen[chosen], self._frames, out=out)
+        distances: Array = np.matmul(self.chosen[chosen], self.frames, out=out)
         np.maximum(distances, 0, out=distances)
         distances[np.arange(len(chosen)), chosen] = 0
         return distances
 
     def take_over(self, new: NDArray[np.intp], first: int, nearest: Array, owner: NDArray[np.intp]) -> None:
         """Give each frame to the nearest of the new candidates, numbered from `first`, where that is nearer than its owner."""
-        candidates = self._chosen[new].T
+        candidates = self.chosen[new].T
         rows = max(1, _PIECE_BYTES // (candidates.itemsize * len(new)))
         for at in range(0, len(nearest), rows):
             piece = slice(at, at + rows)
-            distances = self._frames[:, piece].T @ candidates
+            distances = self.frames[:, piece].T @ candidates
             best = distances.argmin(axis=1)
             distance = np.maximum(distances[np.arange(len(best)), best], 0)
             nearer = distance < nearest[piece]

@@ -5,7 +5,7 @@ Frames are numbered in the order in which they come.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -41,11 +41,26 @@ class RowSource(FrameSource, Protocol):
 class ArraySource:
     """Frames in memory."""
 
+    frames: Array
+    device: str | None = None
+    """Where there is a copy of the frames, if there is."""
+
     def __init__(self, frames: Array) -> None:
         self.frames = frames
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def largest(self) -> NDArray[np.float64]:
+        """Return the largest absolute value of each column; NaN where one is."""
+        largest = np.zeros(self.frames.shape[1])
+        for block in self.blocks():
+            largest = np.maximum(largest, _largest(block))
+        return largest
+
+    def part(self, rows: NDArray[np.intp]) -> ArraySource:
+        """Return some of the frames as a source."""
+        return ArraySource(self.take(rows))
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Array:
         """Return the frames of the given numbers."""
@@ -100,16 +115,25 @@ class Surveyed:
         return len(self.largest)
 
 
-def survey(source: FrameSource, memory: int) -> Surveyed:
+def survey(source: FrameSource, memory: int, placed: Callable[[Array], ArraySource] = ArraySource) -> Surveyed:
     """Go through a source once: check it, measure it, and bring it into memory if `memory` bytes hold it.
 
     Blocks that are neither float32 nor float64 are converted, as arrays are.
+
+    Args:
+        source: of frames.
+        memory: bytes.
+        placed: makes a source of frames brought into memory.
 
     Raises:
         InputError: no frames, frames of differing dimension, or values that aren't finite, or so large that squares overflow.
     """
     extent = _Extent()
-    kept: list[Array] | None = None if isinstance(source, ArraySource) else []
+    if isinstance(source, ArraySource):
+        extent.count, extent.dtype, extent.largest = len(source), source.frames.dtype, source.largest()
+        extent.check()
+        return Surveyed(source, extent.count, extent.largest, extent.dtype)
+    kept: list[Array] | None = []
     size = 0
     for given in source.blocks():
         block = as_frames(given)
@@ -121,7 +145,7 @@ def survey(source: FrameSource, memory: int) -> Surveyed:
             kept.append(block)
     extent.check()
     if kept is not None:
-        source = ArraySource(np.concatenate(kept))
+        source = placed(np.concatenate(kept))
     elif not isinstance(source, RowSource):
         source = _Converted(source, extent.dtype)
     return Surveyed(source, extent.count, extent.largest, extent.dtype)

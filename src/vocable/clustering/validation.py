@@ -13,6 +13,17 @@ from vocable.errors import InputError
 
 
 def check_frames(X: ArrayLike, fitted: Any = None) -> Array:  # noqa: N803
+    """Return frames as `as_matrix` does, and refuse NaN and infinity.
+
+    Raises:
+        InputError: as there, or such values.
+    """
+    array = as_matrix(X, fitted)
+    check_finite(array)
+    return array
+
+
+def as_matrix(X: ArrayLike, fitted: Any = None) -> Array:  # noqa: N803
     """Return frames as a C-ordered float32 or float64 matrix.
 
     Args:
@@ -20,7 +31,7 @@ def check_frames(X: ArrayLike, fitted: Any = None) -> Array:  # noqa: N803
         fitted: an estimator whose `n_features_in_` the frames must have.
 
     Raises:
-        InputError: another shape, no frames, complex values, NaN or infinity.
+        InputError: another shape, no frames, or complex values.
         TypeError: a sparse matrix.
         ValueError: values that are no numbers.
     """
@@ -42,7 +53,6 @@ def check_frames(X: ArrayLike, fitted: Any = None) -> Array:  # noqa: N803
         raise InputError(f"Found array with 0 feature(s) (shape={array.shape}) while a minimum of 1 is required.")
     if fitted is not None and array.shape[1] != fitted.n_features_in_:
         raise InputError(f"X has {array.shape[1]} features, but KMeans is expecting {fitted.n_features_in_} features as input.")
-    check_finite(array)
     return np.ascontiguousarray(array)
 
 

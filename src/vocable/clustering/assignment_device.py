@@ -1,0 +1,142 @@
+"""`NearestCentroid` on GPUs that run Triton kernels: scores in float16, all that is close decided there in float64.
+
+As `assignment_bfloat16`: what rounding takes from a frame or a centroid bounds the error of a score, the bound comes with the
+score, and where more than one centroid may be nearest, distances decide. Float16 has three bits more, so few are close.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from vocable.clustering import device_kernels
+from vocable.clustering.assignment import Array, Labels, NearestCentroid, middle_of
+from vocable.clustering.device_frames import HalfFrames, moved, scale_for
+
+_ROWS = 1 << 18  # of frames moved and labelled at a time
+_COMPARED_BYTES = 1 << 28  # of marks for which centroids are close
+_FLOAT32 = 2.0**-24
+_UP = 1 + 2.0**-10
+_ALIKE = 1e-11  # distances that differ by less, relatively, are summed again on the CPU, whose order of summing counts
+
+
+class Side(NamedTuple):
+    """Centroids as the kernels take them; rows are padded with such that score minus infinity."""
+
+    columns: torch.Tensor
+    bias: torch.Tensor
+    lost: torch.Tensor
+    norms: torch.Tensor
+    slack: torch.Tensor
+    """What the bias is more than it should be."""
+
+
+class DeviceNearestCentroid(NearestCentroid):
+    """Labels float32 frames on a GPU.
+
+    Args:
+        centroids: shape (clusters, dim), float32.
+        device: a torch device.
+        shift: a point amid the frames, shape (dim,); that amid the centroids by default.
+    """
+
+    def __init__(self, centroids: Array, device: str, shift: Array | None = None) -> None:
+        super().__init__(centroids, middle_of(centroids) if shift is None else shift)
+        self.device = device
+        self._there = torch.from_numpy(self._wide).to(device)
+        self.point = torch.from_numpy(self._shift).to(device)
+        self._scale = scale_for(float((self._there - self.point.double()).abs().max()))
+        self._sides: dict[float, Side] = {}
+
+    def __call__(self, frames: Array) -> Labels:
+        """Return the label of each frame of shape (frames, dim)."""
+        frames = self._checked(frames)
+        labels = np.empty(len(frames), dtype=np.int32)
+        for first in range(0, len(frames), _ROWS):
+            piece = frames[first : first + _ROWS]
+            labels[first : first + _ROWS] = self.label(HalfFrames(moved(piece, self.device), self.point)).cpu().numpy()
+        return labels
+
+    def label(self, frames: HalfFrames) -> torch.Tensor:
+        """Return the labels of frames on the device, rounded around the point that this was made with."""
+        with torch.inference_mode():
+            if frames.scale is None or self._scale is None:
+                return self._on_cpu(frames.frames)
+            count, side = len(frames), self._side(frames.values.shape[1], frames.scale)
+            labels = torch.empty(count, dtype=torch.int32, device=self.device)
+            best, second = torch.empty(2, count, device=self.device).unbind()
+            lengths = frames.lengths * _UP
+            gaps = (frames.lost + frames.lengths * ((frames.values.shape[1] + 40) * 2 * _FLOAT32)) * _UP
+            if not count:
+                return labels
+            device_kernels.nearest_two(frames.values, side, lengths, gaps, labels, best, second)
+            least = self._least(best, labels, lengths, gaps, side, frames.scale)
+            doubtful = torch.nonzero(second >= least)[:, 0]
+            step = max(1, _COMPARED_BYTES // len(self.centroids))
+            for first in range(0, len(doubtful), step):
+                rows = doubtful[first : first + step]
+                self._compare(frames, side, lengths, gaps, rows, least[rows].contiguous(), labels)
+            return labels
+
+    def squared_distances_of(self, frames: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the squared distance of each frame from the centroid of its label, in float64."""
+        out = torch.empty(len(frames), dtype=torch.float64, device=self.device)
+        device_kernels.distances(frames, self._there, torch.arange(len(frames), device=self.device), labels, out)
+        return out
+
+    def _side(self, width: int, scale: float) -> Side:
+        if scale not in self._sides:
+            assert self._scale is not None
+            clusters, dim = self._there.shape
+            scaled = (self._there - self.point.double()) * self._scale
+            rounded = scaled.half()
+            kept = rounded.double()
+            bias = -0.5 * scaled.square().sum(dim=1) * (scale / self._scale)
+            slack = bias.abs() * 2.0**-21
+            rows = -(-clusters // device_kernels.COLUMNS) * device_kernels.COLUMNS
+            columns = torch.zeros(rows, width, dtype=torch.float16, device=self.device)
+            columns[:clusters, :dim] = rounded
+            rest = rows - clusters
+            lost, norms = (torch.linalg.vector_norm(values, dim=1) * _UP for values in (scaled - kept, kept))
+            made = [functional.pad((bias + slack).float(), (0, rest), value=-torch.inf)]
+            made += [functional.pad(values.float(), (0, rest)) for values in (lost, norms, slack)]
+            self._sides[scale] = Side(columns, *made)
+        return self._sides[scale]
+
+    def _least(
+        self, best: torch.Tensor, labels: torch.Tensor, lengths: torch.Tensor, gaps: torch.Tensor, side: Side, scale: float
+    ) -> torch.Tensor:
+        """Return what the upper bound of a score reaches for each centroid that may be as near as the one that scores best."""
+        assert self._scale is not None
+        own = labels.long()
+        bounds = lengths * side.lost[own] + gaps * side.norms[own] + side.slack[own]
+        longest = self._longest * scale
+        wide = 16 * len(self._shift) * 2.0**-52 * self._scale / scale  # rounding of float64's distances
+        bounds += wide * (lengths + longest).square()
+        least: torch.Tensor = best - 2 * bounds * _UP - best.abs() * (4 * _FLOAT32)
+        return least
+
+    def _compare(
+        self, frames: HalfFrames, side: Side, lengths: torch.Tensor, gaps: torch.Tensor, rows: torch.Tensor, least: torch.Tensor,
+        labels: torch.Tensor,
+    ) -> None:  # fmt: skip
+        """Label some rows by their distances from the centroids that may be nearest."""
+        possible = torch.empty(len(rows), len(self.centroids), dtype=torch.int8, device=self.device)
+        device_kernels.reaching(frames.values, side, lengths, gaps, rows, least, possible)
+        at, candidates = torch.nonzero(possible, as_tuple=True)
+        found = torch.empty(len(at), dtype=torch.float64, device=self.device)
+        device_kernels.distances(frames.frames, self._there, rows[at], candidates, found)
+        nearest = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=self.device)
+        nearest.scatter_reduce_(0, at, found, "amin")
+        close = found <= (nearest * (1 + _ALIKE))[at]
+        ties = torch.bincount(at[close], minlength=len(rows)) > 1
+        labels[rows[at[close]]] = candidates[close].to(torch.int32)
+        if ties.any():
+            tied = rows[ties]
+            labels[tied] = self._on_cpu(frames.frames[tied])
+
+    def _on_cpu(self, frames: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(super().__call__(frames.cpu().numpy())).to(self.device)
