@@ -7,6 +7,7 @@ the frame and the centroids alone: not on batches, blocks, threads, BLAS or devi
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,13 +54,6 @@ class NearestCentroid:
         dtype = self.centroids.dtype
         # Distances don't change when everything is moved; around the centroids' mean the products' errors are smallest.
         self._shift = (self._wide.mean(axis=0) if shift is None else shift).astype(dtype)
-        centred = self._wide - self._shift
-        squares = (centred**2).sum(axis=1)
-        with np.errstate(over="ignore"):
-            # A last row for -|c|²/2, which a 1 after each frame's values brings into the product.
-            self._columns = np.concatenate([centred.T, -0.5 * squares[None]]).astype(dtype)
-        self._norms = np.sqrt(squares)
-        self._longest = float(self._norms.max())
         rows = max(1, _SCORE_BYTES // (dtype.itemsize * len(centroids)))
         self._rows = int(np.clip(1 << (rows.bit_length() - 1), 64, 2048))
         self._spaces: list[_Space] = []
@@ -70,10 +64,35 @@ class NearestCentroid:
         tiny = float(np.finfo(dtype).tiny)
         self._least_error = 2 * (centroids.shape[1] + 2) * tiny
         self._least_square = centroids.shape[1] * tiny
-        self._any_bound = self._bound(self._longest)
-        room = float(np.finfo(dtype).max) / 2
-        reach = room / max(self._longest, tiny) - self._longest  # of a frame, so that (|x| + |c|) |c| has room
-        self._largest_square = min(reach, np.sqrt(room) if room < 1e50 else 1e150) ** 2 / _SQUARE_ERROR if reach > 0 else 0.0
+
+    @cached_property
+    def _norms(self) -> NDArray[np.float64]:
+        """Lengths of the centroids around the point."""
+        norms: NDArray[np.float64] = np.linalg.norm(self._wide - self._shift, axis=1)
+        return norms
+
+    @cached_property
+    def _longest(self) -> float:
+        return float(self._norms.max())
+
+    @cached_property
+    def _columns(self) -> Array:
+        """Centroids around the point, and a last row for -|c|²/2, which a 1 after each frame's values brings into the product."""
+        bias = -0.5 * self._norms[None] ** 2
+        with np.errstate(over="ignore"):
+            return np.concatenate([(self._wide - self._shift).T, bias]).astype(self.centroids.dtype)
+
+    @cached_property
+    def _any_bound(self) -> tuple[Any, Any]:
+        return self._bound(self._longest)
+
+    @cached_property
+    def _largest_square(self) -> float:
+        """Of frames' lengths, so that (|x| + |c|) |c| has room in the type."""
+        limits = np.finfo(self.centroids.dtype)
+        room = float(limits.max) / 2
+        reach = room / max(self._longest, float(limits.tiny)) - self._longest
+        return min(reach, np.sqrt(room) if room < 1e50 else 1e150) ** 2 / _SQUARE_ERROR if reach > 0 else 0.0
 
     def __call__(self, frames: Array) -> Labels:
         """Return the label of each frame of shape (frames, dim)."""

@@ -9,13 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from vocable.clustering.assignment import Array
-from vocable.clustering.device_kernels import DEPTH
+from vocable.clustering.device_kernels import DEPTH, round_frames
 from vocable.clustering.sources import ArraySource
 
 _STAGED_BYTES = 1 << 26
-_ROWS = 1 << 17  # rounded at a time
-_LARGEST_EXPONENT = 12  # of scaled values: float16 reaches to 2^16, and 24 bits below 1
-_REACH = 100  # exponents of scales
 _HEADROOM = 3 << 30
 _TIMES = 1.9  # the bytes of the frames: themselves, rounded ones, and samples of both
 
@@ -92,39 +89,24 @@ class _Part(DeviceSource):
 
 
 class HalfFrames:
-    """Frames around a point on a device, scaled by a power of two and rounded to float16, with what bounds the scores' errors.
+    """Frames around a point on a device, scaled by powers of two and rounded to float16, with what bounds the scores' errors.
 
     Args:
         frames: float32, shape (frames, dim).
-        shift: the point, shape (dim,).
+        shift: the point, float32, shape (dim,).
+        anchor: what squared distances are taken from, float64, shape (dim,); the point, by default.
     """
 
-    def __init__(self, frames: torch.Tensor, shift: torch.Tensor) -> None:
+    def __init__(self, frames: torch.Tensor, shift: torch.Tensor, anchor: torch.Tensor | None = None) -> None:
         count, dim = frames.shape
-        width = -(-dim // DEPTH) * DEPTH
         self.frames = frames
-        self.values = torch.zeros(count, width, dtype=torch.float16, device=frames.device)
-        self.lengths, self.lost, self.squares = torch.empty(3, count, device=frames.device).unbind()
-        pieces = [slice(first, first + _ROWS) for first in range(0, count, _ROWS)]
-        largest = max((float((frames[piece] - shift).abs().max()) for piece in pieces), default=0.0)
-        self.scale = scale_for(largest)
-        """None where the frames are too large or too small to be scaled."""
-        if self.scale is None:
-            return
-        for piece in pieces:
-            centred = (frames[piece] - shift).mul_(self.scale)
-            rounded = self.values[piece, :dim].copy_(centred)
-            self.squares[piece] = torch.linalg.vector_norm(centred, dim=1).square_()
-            self.lengths[piece] = torch.linalg.vector_norm(centred, dim=1)
-            self.lost[piece] = torch.linalg.vector_norm(centred.sub_(rounded), dim=1)
+        self.values = torch.empty(count, -(-dim // DEPTH) * DEPTH, dtype=torch.float16, device=frames.device)
+        self.scales, self.lengths, self.lost = torch.empty(3, count, device=frames.device).unbind()
+        self.squares = torch.empty(count, dtype=torch.float64, device=frames.device)
+        """Of the distances from the anchor."""
+        if count:
+            anchor = shift.double() if anchor is None else anchor
+            round_frames(frames, shift, anchor, self.values, self.scales, self.lengths, self.lost, self.squares)
 
     def __len__(self) -> int:
         return len(self.frames)
-
-
-def scale_for(largest: float) -> float | None:
-    """Return the power of two that brings values near the top of float16's range; None where there is none."""
-    if largest == 0:
-        return 1.0
-    exponent = _LARGEST_EXPONENT - int(np.frexp(largest)[1]) if np.isfinite(largest) else _REACH + 1
-    return float(np.ldexp(1.0, exponent)) if abs(exponent) <= _REACH else None

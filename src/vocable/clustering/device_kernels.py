@@ -14,13 +14,19 @@ _WARPS, _STAGES = 8, 3
 SEGMENT = 256
 """Rows of one cluster that a program adds up."""
 
-_ADDED_ROWS, _ADDED_COLUMNS, _ADDING_WARPS = 16, 128, 4
+_ADDED_ROWS, _ADDED_COLUMNS, _ADDING_WARPS = 4, 1024, 8
 _PAIR_VALUES = 256
+_ROUNDING_WARPS = 4
+_LEAST_EXPONENT, _MOST_EXPONENT = (
+    64,
+    190,
+)  # as float32 has them, for largest values from 2^-63 to 2^63; others aren't scaled further
+_TOP = 12
 
 
 @triton.jit
 def _uppers(
-    values, columns, bias, lost, norms, row, there, length, gap, first,
+    values, columns, bias, lost, norms, row, there, scale, length, gap, first,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Return upper bounds of the scores of some frames with `COLUMNS` centroids from `first` on."""
@@ -32,18 +38,43 @@ def _uppers(
     for at in range(0, WIDTH, DEPTH):
         x = tl.load(left + at, mask=there[:, None], other=0.0)
         products = tl.dot(x, tl.load(right + at), products)
-    products += tl.load(bias + column)[None, :]
+    products += scale[:, None] * tl.load(bias + column)[None, :]
     products += length[:, None] * tl.load(lost + column)[None, :]
     return products + gap[:, None] * tl.load(norms + column)[None, :]
 
 
 @triton.jit
+def _round(
+    frames, shift, anchor, values, scales, lengths, lost, squares, dim, width,
+    LEAST: tl.constexpr, MOST: tl.constexpr, TOP: tl.constexpr, VALUES: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, VALUES)
+    frame = tl.load(frames + row * dim + at, mask=at < dim, other=0.0)
+    centred = tl.where(at < dim, frame - tl.load(shift + at, mask=at < dim, other=0.0), 0.0)
+    # A power of two that brings the largest value to 2^TOP or a little above: its exponent is read from the bits.
+    exponent = (tl.max(tl.abs(centred), axis=0).to(tl.int32, bitcast=True) >> 23) & 255
+    exponent = tl.minimum(tl.maximum(exponent, LEAST), MOST)
+    scale = ((254 + TOP - exponent) << 23).to(tl.float32, bitcast=True)
+    scaled = centred * scale
+    rounded = scaled.to(tl.float16)
+    taken = scaled - rounded.to(tl.float32)
+    apart = tl.where(at < dim, frame.to(tl.float64) - tl.load(anchor + at, mask=at < dim, other=0.0), 0.0)
+    tl.store(values + row * width + at, rounded, mask=at < width)
+    tl.store(scales + row, scale)
+    tl.store(lengths + row, tl.sqrt(tl.sum(scaled * scaled, axis=0)))
+    tl.store(lost + row, tl.sqrt(tl.sum(taken * taken, axis=0)))
+    tl.store(squares + row, tl.sum(apart * apart, axis=0))
+
+
+@triton.jit
 def _nearest_two(
-    values, columns, bias, lost, norms, lengths, gaps, labels, best, second, count, clusters,
+    values, columns, bias, lost, norms, scales, lengths, gaps, labels, best, second, count, clusters,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     there = row < count
+    scale = tl.load(scales + row, mask=there, other=0.0)
     length = tl.load(lengths + row, mask=there, other=0.0)
     gap = tl.load(gaps + row, mask=there, other=0.0)
     top = tl.full([ROWS], float("-inf"), tl.float32)
@@ -51,7 +82,7 @@ def _nearest_two(
     label = tl.zeros([ROWS], tl.int32)
     for first in range(0, clusters, COLUMNS):
         upper = _uppers(
-            values, columns, bias, lost, norms, row, there, length, gap, first, WIDTH, ROWS, COLUMNS, DEPTH
+            values, columns, bias, lost, norms, row, there, scale, length, gap, first, WIDTH, ROWS, COLUMNS, DEPTH
         )  # fmt: skip
         most, where = tl.max(upper, axis=1, return_indices=True)
         rest = tl.where(tl.arange(0, COLUMNS)[None, :] == where[:, None], float("-inf"), upper)
@@ -65,17 +96,18 @@ def _nearest_two(
 
 @triton.jit
 def _reaching(
-    values, columns, bias, lost, norms, lengths, gaps, rows, least, possible, count, clusters,
+    values, columns, bias, lost, norms, scales, lengths, gaps, rows, least, possible, count, clusters,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     at = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     there = at < count
     row = tl.load(rows + at, mask=there, other=0)
+    scale = tl.load(scales + row, mask=there, other=0.0)
     length = tl.load(lengths + row, mask=there, other=0.0)
     gap = tl.load(gaps + row, mask=there, other=0.0)
     wanted = tl.load(least + at, mask=there, other=0.0)
     first = tl.program_id(1) * COLUMNS
-    upper = _uppers(values, columns, bias, lost, norms, row, there, length, gap, first, WIDTH, ROWS, COLUMNS, DEPTH)
+    upper = _uppers(values, columns, bias, lost, norms, row, there, scale, length, gap, first, WIDTH, ROWS, COLUMNS, DEPTH)
     column = first + tl.arange(0, COLUMNS)
     reached = (upper >= wanted[:, None]).to(tl.int8)
     tl.store(
@@ -123,30 +155,54 @@ def _add_segments(
     tl.atomic_add(sums + tl.load(labels + segment).to(tl.int64) * dim + column, SIGN * total, mask=within)
 
 
-def nearest_two(values, side, lengths, gaps, labels, best, second) -> None:
+def round_frames(frames, shift, anchor, values, scales, lengths, lost, squares) -> None:
+    """Multiply frames around a point by powers of two and round them, with what was lost.
+
+    Args:
+        frames: float32, shape (frames, dim).
+        shift: the point, float32, shape (dim,).
+        anchor: another, float64, shape (dim,).
+        values: float16, shape (frames, width), changed.
+        scales: what each frame was multiplied by, float32, shape (frames,), changed.
+        lengths: of the frames around the point, as multiplied, likewise.
+        lost: length of what rounding took from them, likewise.
+        squares: of the frames' distances from the anchor, float64, likewise.
+    """
+    count, dim = frames.shape
+    wide = triton.next_power_of_2(values.shape[1])
+    _round[(count,)](
+        frames, shift, anchor, values, scales, lengths, lost, squares, dim, values.shape[1],
+        LEAST=_LEAST_EXPONENT, MOST=_MOST_EXPONENT, TOP=_TOP, VALUES=wide, num_warps=_ROUNDING_WARPS,
+    )  # fmt: skip
+
+
+def nearest_two(values, side, scales, lengths, gaps, labels, best, second) -> None:
     """Set the best centroid of each frame, its upper bound and that of the second best.
 
     Args:
         values: rounded frames, shape (frames, width), float16.
         side: the centroids, as `assignment_device` makes them.
-        lengths: of the rounded frames, shape (frames,).
+        scales: what the frames were multiplied by, shape (frames,).
+        lengths: of the frames, as multiplied, shape (frames,).
         gaps: what scores are off beside, per length of a centroid, shape (frames,).
         labels: int32, shape (frames,), changed; `best` and `second` likewise, float32.
     """
     count, width = values.shape
     grid = (triton.cdiv(count, ROWS),)
     _nearest_two[grid](
-        values, side.columns, side.bias, side.lost, side.norms, lengths, gaps, labels, best, second, count, len(side.columns),
+        values, side.columns, side.bias, side.lost, side.norms, scales, lengths, gaps, labels, best, second, count,
+        len(side.columns),
         WIDTH=width, ROWS=ROWS, COLUMNS=COLUMNS, DEPTH=DEPTH, num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
 
 
-def reaching(values, side, lengths, gaps, rows, least, possible) -> None:
+def reaching(values, side, scales, lengths, gaps, rows, least, possible) -> None:
     """Set which centroids' upper bounds reach a score, for some of the frames.
 
     Args:
         values: as in `nearest_two`, and so on to `gaps`.
         side: the centroids.
+        scales: of the frames.
         lengths: of the frames.
         gaps: of the frames.
         rows: numbers of the frames, int64, shape (rows,).
@@ -156,7 +212,7 @@ def reaching(values, side, lengths, gaps, rows, least, possible) -> None:
     (count, clusters), width = possible.shape, values.shape[1]
     grid = (triton.cdiv(count, ROWS), triton.cdiv(clusters, COLUMNS))
     _reaching[grid](
-        values, side.columns, side.bias, side.lost, side.norms, lengths, gaps, rows, least, possible, count, clusters,
+        values, side.columns, side.bias, side.lost, side.norms, scales, lengths, gaps, rows, least, possible, count, clusters,
         WIDTH=width, ROWS=ROWS, COLUMNS=COLUMNS, DEPTH=DEPTH, num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
 

@@ -36,12 +36,12 @@ class DeviceWalk:
         self._frames, self._device, self._measures = source.tensor, source.device, measures
         point = torch.from_numpy(measures.anchor.astype(np.float32)).to(self._device)
         with torch.inference_mode():
-            self._halves = HalfFrames(self._frames, point)
+            self._halves = HalfFrames(self._frames, point, torch.from_numpy(measures.anchor).to(self._device))
+            self._spread = float(self._halves.squares.sum())
         self._scale = torch.from_numpy(measures.grid.scale[:-1].astype(np.float32)).to(self._device)
         self._sums = ClusterSums(measures.grid, measures.n_clusters)
         self._labels: torch.Tensor | None = None
         self._nearest: DeviceNearestCentroid | None = None
-        self._spread: float | None = None
 
     @property
     def labels(self) -> Labels | None:
@@ -55,7 +55,7 @@ class DeviceWalk:
             labels, before = self._nearest.label(self._halves), self._labels
             self._add_up(before, labels)
             self._labels = labels
-            inertia = self._measures.inertia(self._spread_of_all(), self._sums, centroids)
+            inertia = self._measures.inertia(self._spread, self._sums, centroids)
             if inertia is None:
                 inertia = float(self._distances().sum())
         return Outcome(self._sums, inertia)
@@ -74,17 +74,6 @@ class DeviceWalk:
         assert self._nearest is not None
         assert self._labels is not None
         return self._nearest.squared_distances_of(self._frames, self._labels)
-
-    def _spread_of_all(self) -> float:
-        """Return the sum of the squared distances from the anchor."""
-        if self._spread is None:
-            anchor, rows = torch.from_numpy(self._measures.anchor).to(self._device), 1 << 16
-            parts = [
-                (self._frames[first : first + rows].double() - anchor).square_().sum()
-                for first in range(0, len(self._frames), rows)
-            ]
-            self._spread = float(torch.stack(parts).sum())
-        return self._spread
 
     def _add_up(self, before: torch.Tensor | None, labels: torch.Tensor) -> None:
         """Bring the sums up to date with new labels."""
