@@ -17,7 +17,7 @@ from vocable.errors import InputError
 
 Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.int32]
-_SCORE_BYTES = 1 << 19  # scores of a block stay in the second-level cache
+_SCORE_BYTES = 1 << 21  # of a block: threads that label many small ones wait for each other
 _SQUARED_SAFELY = 1e150
 _FEW_ROWS = 1024
 _SQUARE_ERROR = 1.02  # |x|², as it is computed, times this is no less than |x|²
@@ -55,7 +55,7 @@ class NearestCentroid:
         # Distances don't change when everything is moved; around the centroids' mean the products' errors are smallest.
         self._shift = (self._wide.mean(axis=0) if shift is None else shift).astype(dtype)
         rows = max(1, _SCORE_BYTES // (dtype.itemsize * len(centroids)))
-        self._rows = int(np.clip(1 << (rows.bit_length() - 1), 64, 2048))
+        self._rows = int(np.clip(1 << (rows.bit_length() - 1), 64, 4096))
         self._spaces: list[_Space] = []
         unit = float(np.finfo(dtype).eps) / 2
         # Rounding x, c and |c|²/2, and a dot product of dim + 1 terms in any order (Higham 2002, section 3.1).

@@ -20,7 +20,7 @@ from vocable.errors import InputError
 PIECE_ROWS = 1 << 13
 """Rows added at a time: as float64, their integers add up without rounding."""
 
-_CACHED_VALUES = 1 << 16  # float64 values that stay in the second-level cache
+_CACHED_VALUES = 1 << 17  # float64 values that are near the processor
 _LEAST_ROWS = 64
 _FEW_CLUSTERS = 16  # so many are summed by a matrix product, which is exact here, being of integers; more by reduceat
 

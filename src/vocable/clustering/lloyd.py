@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from vocable.clustering.samples import Samples, not_anew
 from vocable.clustering.seeding import Seeding, seed_centroids
 from vocable.clustering.sources import FrameSource, Surveyed
 from vocable.clustering.trajectory import Progress
+from vocable.execution.threads import single_threaded
 
 SEEDING_FRAMES = 60
 """Frames for each centroid in the sample that seeding sees; with fewer, inertia suffers at 768 dimensions."""
@@ -95,7 +97,7 @@ def fit_lloyd(
     fraction = seeding_fraction(count, settings.n_clusters)
     sample, sample_weights = samples.frames(fraction)
     grid = Grid.of(surveyed.largest, count, weights, sample)
-    with ThreadPoolExecutor(settings.workers) as threads:
+    with single_threaded() if settings.workers > 1 else nullcontext(), ThreadPoolExecutor(settings.workers) as threads:
         state = None if settings.state is None else FitState(settings.state, _key(surveyed, settings, grid, given))
         fitter = _Fitter(settings, _measures(surveyed, settings, grid, sample), sample, sample_weights, threads, state)
         begun = state.read() if state is not None else None

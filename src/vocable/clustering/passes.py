@@ -24,6 +24,7 @@ from vocable.clustering.sources import ArraySource, FrameSource, pieces
 
 _TRUE_PART = 1e-6  # float64's rounding is then below 1e-9 of what a difference leaves
 _CACHED_VALUES = 1 << 15
+_LABELLED_ROWS = 1 << 14  # by a thread at a time
 _SORTED_ROWS = 1 << 16  # rows whose labels are sorted together, for long runs of one label
 
 Weights = NDArray[np.float64]
@@ -141,7 +142,7 @@ class _Remembered:
         def relabel(piece: slice) -> None:
             labels[piece] = nearest(self._prepared[piece])
 
-        for _ in self._in_pieces(relabel):
+        for _ in self._in_pieces(relabel, _LABELLED_ROWS):
             pass
         self._add_up(before, labels)
         self.labels = labels
@@ -164,8 +165,8 @@ class _Remembered:
         measures = self._measures
         return sum(self._in_pieces(lambda piece: self._weighed(measures.spread(self._frames[piece]), piece)), start=0.0)
 
-    def _in_pieces(self, function: Callable[[slice], T]) -> Iterator[T]:
-        cuts = (slice(at, at + PIECE_ROWS) for at in range(0, len(self._frames), PIECE_ROWS))
+    def _in_pieces(self, function: Callable[[slice], T], rows: int = PIECE_ROWS) -> Iterator[T]:
+        cuts = (slice(at, at + rows) for at in range(0, len(self._frames), rows))
         return self._hands.map(function, cuts)
 
     def _distances(self, piece: slice) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -72,6 +72,7 @@ class Stage:
         engine: Engine,
         progress: Progress,
         mine: slice = slice(None),
+        made: Mapping[str, Payload] | None = None,
     ) -> Finished[Block]:
         """Do the blocks that the ledger doesn't have yet.
 
@@ -81,6 +82,7 @@ class Stage:
             engine: runs the job.
             progress: told the size of each block when it is finished, or found finished.
             mine: which of the blocks this run does, where others do the rest.
+            made: results that came up elsewhere, by the content of the block; they are kept as if the job had made them.
         """
         ledger = Ledger(self.folder)
         keys = [digest_of([self.depends_on, block.content]) for block in blocks]
@@ -89,6 +91,9 @@ class Stage:
         def remaining() -> Iterator[_Keyed]:
             for block, key in zip(blocks[mine], keys[mine], strict=True):
                 if key in known and known[key].failure is None:
+                    progress.pass_over(block.size)
+                elif made is not None and (result := made.get(block.content)) is not None:
+                    ledger.append(self.name, key, *result)
                     progress.pass_over(block.size)
                 else:
                     yield _Keyed(block, key)

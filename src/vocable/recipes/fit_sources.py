@@ -16,6 +16,7 @@ from vocable.execution.engine import Engine, Outcome
 from vocable.features.kaldi import Frames
 from vocable.features.pipeline import BlockFrames, FramePipeline
 from vocable.features.store import StoredFrames
+from vocable.units.labelling import MadeRows
 
 
 class AudioFrames:
@@ -40,6 +41,8 @@ class AudioFrames:
         self.cut = list(blocks_of(manifest))
         self._pipeline, self._engine, self._advance, self._skipped = pipeline, engine, advance, skipped
         self._times = 0
+        self.made: list[tuple[Block, MadeRows]] = []
+        """The blocks that have frames, in order, with what is known of them."""
 
     def blocks(self) -> Iterator[Frames]:
         """Yield the frames of each block."""
@@ -55,6 +58,7 @@ class AudioFrames:
         self._advance(outcome.shard.size)
         if outcome.result is not None:
             self._skipped += [item for _, item in outcome.result.skipped]
+            self.made.append((outcome.shard, MadeRows.of(outcome.result)))
             return
         first, last = outcome.shard.utterances[0].path, outcome.shard.utterances[-1].path
         print(f"warning: the codebook had to do without {first} … {last}: {outcome.failure}", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +15,21 @@ from vocable.artefacts.headers import Header, digest_of
 from vocable.audio.faults import Skipped, count_lost
 from vocable.audio.manifest import Manifest
 from vocable.audio.speakers import hash_fraction
+from vocable.clustering.assignment import Labels
 from vocable.clustering.codebook import Codebook
 from vocable.clustering.kmeans import FAIRSEQ_MINIBATCH, KMeans
 from vocable.clustering.sources import FrameSource
 from vocable.errors import InputError, MismatchError, NotInMemoryError, TooFewFramesError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
+from vocable.execution.stages import Payload
 from vocable.features.normalization import Normalization
 from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
 from vocable.recipes.corpus import require_some
 from vocable.recipes.dumped import Origin, joined_rows, origin_of, require_one_manifest
 from vocable.recipes.fit_sources import AudioFrames, StoredSample
+from vocable.units.labelling import labels_payload
 from vocable.units.units import MOST_CLUSTERS
 
 _SAMPLE_BYTES = 256 << 20
@@ -121,6 +124,8 @@ class NewFit:
     skipped: list[Skipped]
     """Utterances of the sample that couldn't be used."""
     _state: Path
+    labels: dict[str, Payload] = field(default_factory=dict)
+    """Those of the blocks of audio it was fitted to, by content, as far as the fit had their frames at hand."""
 
     def forget_passes(self) -> None:
         """Remove what a killed fit would go on from, now that the codebook is written."""
@@ -152,13 +157,24 @@ def fit_on_audio(
         source = AudioFrames(chosen, pipeline, engine, shown.advance, skipped)
         state = _state(folder, digest_of([[block.content for block in source.cut], asdict(settings), pipeline.key]))
         try:
-            fitted = _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, state, shown.note)
+            fitted, found = _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, state, shown.note)
         except InputError:
             require_some(len(chosen) - len(skipped), skipped, chosen.root or "the sample to fit to")
             raise
     lost = count_lost(skipped)
     used = {"utterances": len(chosen) - len(skipped), **({"lost": lost} if lost else {})}
-    return NewFit(replace(fitted, fit={**fitted.fit, **used}), skipped, state)
+    labels = {} if found is None else _by_block(found, settings.clusters, source)
+    return NewFit(replace(fitted, fit={**fitted.fit, **used}), skipped, state, labels)
+
+
+def _by_block(found: Labels, clusters: int, source: AudioFrames) -> dict[str, Payload]:
+    """Return the labels that a fit found, by the content of the block that they are of."""
+    labels, first = {}, 0
+    for block, made in source.made:
+        count = sum(made.lengths)
+        labels[block.content] = labels_payload(found[first : first + count], clusters, made)
+        first += count
+    return labels
 
 
 def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engine, folder: Path) -> NewFit:
@@ -174,7 +190,7 @@ def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engi
     with progress("k-means", 0.0, "frames") as shown:
         source = StoredSample(stores, chosen)
         try:
-            fitted = _fit(source, settings, engine, origin.spec, origin.normalization, about, state, shown.note)
+            fitted, _ = _fit(source, settings, engine, origin.spec, origin.normalization, about, state, shown.note)
         except InputError as error:
             raise InputError(f"the frames in {stores[0].path.parent}: {error}") from error
     return NewFit(fitted, [], state)
@@ -253,7 +269,8 @@ def _fit(
     about: Header,
     state: Path,
     report: Callable[[str], None],
-) -> Codebook:
+) -> tuple[Codebook, Labels | None]:
+    """Return the codebook, and the labels of the source's frames if it finds them."""
     try:
         model = settings.estimator(engine.work.workers, engine.work.devices[0], state, report).fit(source)
     except TooFewFramesError as error:
@@ -269,4 +286,5 @@ def _fit(
         "frames": model.n_frames_,
         "inertia": model.inertia_,
     }
-    return Codebook(model.cluster_centers_.astype(np.float32), spec, normalization, fit)
+    labels = model.labels_ if model.cluster_centers_.dtype == np.float32 else None
+    return Codebook(model.cluster_centers_.astype(np.float32), spec, normalization, fit), labels

@@ -16,6 +16,7 @@ from vocable.audio.speakers import check_fraction, split
 from vocable.clustering.codebook import Codebook, read_codebook
 from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Engine, Work
+from vocable.execution.stages import Payload
 from vocable.features.pipeline import FramePipeline
 from vocable.recipes.companion_manifest import manifest_beside, possible_manifest_files
 from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_source, require_speakers, require_usable
@@ -105,8 +106,8 @@ def prepare(source: Path, out: Path, settings: Preparation, work: Work | None = 
             _refuse(corpus.skipped, folder)
         with RunLog(out / _log_name(engine.work)).recorded():
             pipeline = pipeline_for(settings.frames, settings.corpus.sample_rate, corpus.manifest, engine, folder, train)
-            codebook = _codebook(out, train, pipeline, settings, engine, claim)
-            labels = label_manifests(parts, pipeline, codebook, engine, folder, "label")
+            codebook, found = _codebook(out, train, pipeline, settings, engine, claim)
+            labels = label_manifests(parts, pipeline, codebook, engine, folder, "label", found)
             skipped = [*corpus.skipped, *(item for part in labels.values() for item in part.skipped.values())]
             if missing := sum(part.missing for part in labels.values()):
                 return Prepared(out, {}, skipped, codebook, {}, missing)
@@ -177,21 +178,22 @@ def _files(out: Path, parts: dict[str, Manifest], settings: Preparation) -> list
 
 def _codebook(
     out: Path, train: Manifest, pipeline: FramePipeline, settings: Preparation, engine: Engine, claim: Claim
-) -> Codebook:
-    """Return the codebook, fitted if no earlier run has left it; it lies in the work folder until all results are written.
+) -> tuple[Codebook, dict[str, Payload]]:
+    """Return the codebook, fitted if no earlier run has left it, and the labels that its fit found.
 
-    One that audio was lost to, to its fit or to the statistics of its frames, is fitted again.
+    It lies in the work folder until all results are written. One that audio was lost to, to its fit or to the statistics of its
+    frames, is fitted again.
     """
     path, result = _kept_codebook(claim), out / "codebook.safetensors"
     for found in (path, result):
         if found.exists() and (found == path or claim.stands(result)):
             standing = read_codebook(found)
             if not standing.fit.get("lost") and standing.spec == pipeline.spec:
-                return standing
+                return standing, {}
     made = fit_on_audio(train, pipeline, settings.fit, engine, claim.folder)
     made.codebook.write(path)
     made.forget_passes()
-    return made.codebook
+    return made.codebook, made.labels
 
 
 def _kept_codebook(claim: Claim) -> Path:

@@ -15,7 +15,7 @@ from vocable.clustering.codebook import Codebook
 from vocable.errors import InputError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
-from vocable.execution.stages import Finished, Stage
+from vocable.execution.stages import Finished, Payload, Stage
 from vocable.features.pipeline import FramePipeline, skipped_rows
 from vocable.recipes.companion_manifest import manifest_files, possible_manifest_files, write_manifest_beside
 from vocable.units.label_files import SUFFIXES, header_file, text_writer, write_units
@@ -59,18 +59,33 @@ class Labels:
 
 
 def label_manifests(
-    manifests: Mapping[str, Manifest], pipeline: FramePipeline, codebook: Codebook, engine: Engine, folder: Path, title: str
+    manifests: Mapping[str, Manifest],
+    pipeline: FramePipeline,
+    codebook: Codebook,
+    engine: Engine,
+    folder: Path,
+    title: str,
+    known: Mapping[str, Payload] | None = None,
 ) -> dict[str, Labels]:
     """Label this run's part of the blocks of some manifests; results go to the ledger in `folder`.
 
     They are one stage, so that the part of the work that finishes last sees all results, whichever manifest they are of.
+
+    Args:
+        manifests: by name.
+        pipeline: makes the frames.
+        codebook: to label with.
+        engine: runs the work.
+        folder: where finished blocks are kept.
+        title: of the progress.
+        known: labels that were found on the way to the codebook, by the content of the block.
     """
     job = LabelBlocks(pipeline, codebook)
     cuts = {name: list(blocks_of(manifest)) for name, manifest in manifests.items()}
     blocks = [block for cut in cuts.values() for block in cut]
     mine = slice(*shard_bounds(len(blocks), engine.work.nshard, engine.work.rank))
     with progress(title, sum(block.size for block in blocks[mine])) as shown:
-        finished = Stage("units", [job.key, engine.work.kind], folder).run(job, blocks, engine, shown, mine)
+        finished = Stage("units", [job.key, engine.work.kind], folder).run(job, blocks, engine, shown, mine, known or {})
     entries = iter(finished.blocks)
     return {
         name: Labels(replace(finished, blocks=list(islice(entries, len(cut)))), manifests[name], codebook)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vocable.artefacts.headers import digest_of
 from vocable.audio.blocks import Block
-from vocable.clustering.assignment import NearestCentroid
 from vocable.clustering.codebook import Codebook
 from vocable.clustering.labellers import labeller_for
 from vocable.execution.stages import Finished, Payload
-from vocable.features.kaldi import Frames
-from vocable.features.pipeline import FramePipeline
+from vocable.features.pipeline import BlockFrames, FramePipeline
 from vocable.units.units import Sequence, UnitsHeader, unit_type
 
 
@@ -44,27 +42,44 @@ class LabelBlocks:
         """Return the function that turns a block into its labels' bytes and a summary of them."""
         frames_of = self.pipeline.open(device)
         label = labeller_for(device)(self.codebook.centroids)
-        dtype = np.dtype(unit_type(len(self.codebook))).newbyteorder("<")
+        clusters = len(self.codebook)
 
         def run(block: Block) -> Payload:
             made = frames_of(block)
-            labels = _labelled(made.frames, label, dtype)
-            summary = {
-                "rows": made.rows,
-                "lengths": [len(item) for item in labels],
-                "skipped": made.summary(),
-            }
-            return b"".join(item.tobytes() for item in labels), summary
+            # All at once: a label doesn't depend on that, and it takes less time.
+            labels = label(np.concatenate(made.frames)) if made.frames else np.empty(0, np.int32)
+            return labels_payload(labels, clusters, MadeRows.of(made))
 
         return run
 
 
-def _labelled(frames: list[Frames], label: NearestCentroid, dtype: np.dtype[Any]) -> list[NDArray[Any]]:
-    """Return the labels of utterances, all labelled at once: a label doesn't depend on that, and it takes less time."""
-    if not frames:
-        return []
-    labels = label(np.concatenate(frames)).astype(dtype)
-    return np.split(labels, np.cumsum([len(item) for item in frames])[:-1])
+@dataclass(frozen=True)
+class MadeRows:
+    """What is known of a block's utterances beside their frames."""
+
+    rows: list[int]
+    """The places in the block that have frames."""
+    lengths: list[int]
+    """How many."""
+    skipped: list[list[Any]]
+    """As `BlockFrames.summary` says."""
+
+    @classmethod
+    def of(cls, made: BlockFrames) -> Self:
+        """Return what is known of a block whose frames were made."""
+        return cls(made.rows, [len(frames) for frames in made.frames], made.summary())
+
+
+def labels_payload(labels: NDArray[np.integer[Any]], clusters: int, made: MadeRows) -> Payload:
+    """Return a block's labels as the ledger keeps them.
+
+    Args:
+        labels: of all frames of the block, one utterance after the other.
+        clusters: how many labels there are.
+        made: of the block.
+    """
+    dtype = np.dtype(unit_type(clusters)).newbyteorder("<")
+    return labels.astype(dtype).tobytes(), {"rows": made.rows, "lengths": made.lengths, "skipped": made.skipped}
 
 
 def units_header(codebook: Codebook, manifest_digest: str | None) -> UnitsHeader:
