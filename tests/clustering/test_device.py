@@ -45,9 +45,11 @@ def test_many_clusters_take_several_tiles() -> None:
     assert np.array_equal(DeviceNearestCentroid(centroids, DEVICE)(frames), brute_force(frames, centroids))
 
 
-def test_few_frames_are_close_to_more_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("far", [1, 1e4])
+def test_few_frames_are_close_to_more_than_one(far: float, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     frames, centroids = (rng.standard_normal((size, 200)).astype(np.float32) for size in (1000, 50))
+    centroids[7] *= far
     compared: list[int] = []
     compare = DeviceNearestCentroid._compare
 

@@ -60,6 +60,34 @@ def test_labels_are_the_nearest_centroids_of_the_frames(corpus: Path, tmp_path: 
         assert units[row].tolist() == distances.argmin(axis=1).tolist()
 
 
+def test_labels_that_the_fit_found_are_those_of_a_labelling(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames of utterances that were fitted to aren't made again, and what couldn't be read is left out all the same."""
+    from vocable.units.labelling import LabelBlocks
+
+    write_audio(corpus / "long.wav", 3.0, 77)
+    cut = (corpus / "long.wav").read_bytes()
+    (corpus / "cut.wav").write_bytes(cut[:44] + b"\xff\xff\xff\x7f" * (len(cut) // 4))
+    labelled: list[int] = []
+    opened = LabelBlocks.open
+
+    def counted(self: LabelBlocks, device: str) -> Callable[..., object]:
+        run = opened(self, device)
+        return lambda block: (labelled.append(len(block.utterances)), run(block))[1]
+
+    monkeypatch.setattr(LabelBlocks, "open", counted)
+    found = prepare(corpus, tmp_path / "found", SETTINGS)
+    assert sum(labelled) == len(found.splits["valid"])
+    part = Preparation(fit=FitSettings(clusters=12, fraction=1.0), valid_percent=0.15)
+    monkeypatch.setattr("vocable.recipes.fitting._by_block", lambda *_: {})
+    labelled.clear()
+    made = prepare(corpus, tmp_path / "made", part)
+    assert sum(labelled) > len(made.splits["valid"])
+    for name in ("train.km", "valid.km", "train.tsv", "valid.tsv", "skipped.jsonl"):
+        assert (tmp_path / "found" / name).read_bytes() == (tmp_path / "made" / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     "frames",
     [

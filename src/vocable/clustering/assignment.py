@@ -235,9 +235,3 @@ def _square_of_longest(centred: Array, values: Array) -> float:
     if largest <= 1:
         largest = max(float(values.max()), -float(values.min()))
     return values.shape[1] * largest**2 if largest < _SQUARED_SAFELY else np.inf
-
-
-def middle_of(centroids: Array) -> Array:
-    """Return a point amid centroids that a few far out don't move, shape (dim,), for scores of few digits."""
-    middle: Array = np.median(centroids, axis=0)
-    return middle

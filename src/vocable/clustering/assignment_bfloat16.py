@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vocable.clustering.assignment import Array, Labels, NearestCentroid, middle_of
+from vocable.clustering.assignment import Array, Labels, NearestCentroid
 from vocable.clustering.rounded_frames import BESIDE, UNIT, UP, Directions, RoundedFrames, Space, values_of
 
 _BLOCK_BYTES = 1 << 23  # of a block's scores
@@ -46,7 +46,7 @@ class Bfloat16NearestCentroid(NearestCentroid):
     """
 
     def __init__(self, centroids: Array, shift: Array | None = None, directions: Directions | None = None) -> None:
-        super().__init__(centroids, middle_of(centroids) if shift is None else shift)
+        super().__init__(centroids, shift)
         self._directions = directions
         self._block = int(np.clip(1 << ((_BLOCK_BYTES // (4 * len(centroids))).bit_length() - 1), 512, _ROWS))
         self._screens: dict[Directions | None, _Screen] = {}

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from vocable.clustering import device_kernels
-from vocable.clustering.assignment import Array, Labels, NearestCentroid, middle_of
+from vocable.clustering.assignment import Array, Labels, NearestCentroid
 from vocable.clustering.device_frames import HalfFrames, moved
 
 _ROWS = 1 << 18  # of frames moved and labelled at a time
@@ -59,7 +59,8 @@ class DeviceNearestCentroid(NearestCentroid):
     """
 
     def __init__(self, centroids: Array, device: str, shift: Array | None = None) -> None:
-        super().__init__(centroids, middle_of(centroids) if shift is None else shift)
+        # By default the median: one centroid far out would move the mean far from the frames, and leave their scores few digits.
+        super().__init__(centroids, np.median(centroids, axis=0) if shift is None else shift)
         self.device = device
         self._there = torch.from_numpy(self._wide).to(device)
         self.point = torch.from_numpy(self._shift).to(device)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from vocable.clustering.assignment import Array, NearestCentroid, middle_of
+from vocable.clustering.assignment import Array, NearestCentroid
 from vocable.clustering.sources import ArraySource
 from vocable.execution.engine import check_device
 
@@ -129,7 +129,7 @@ class CpuLabeller:
         clusters, dim = centroids.shape
         if self.frames * _PRODUCT * clusters * dim / bfloat16_speed() < _DIRECTING:
             return None
-        directions = Directions.of(centroids, middle_of(centroids))
+        directions = Directions.of(centroids, centroids.mean(axis=0))
         if directions is None:
             return None
         gain = self._gain(clusters, directions) - _PRODUCT * directions.columns.size
