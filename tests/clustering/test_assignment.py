@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clustering.made import KINDS, brute_force
 from vocable.clustering import labellers
 from vocable.clustering.assignment import NearestCentroid
-from vocable.clustering.assignment_bfloat16 import Bfloat16NearestCentroid
+from vocable.clustering.assignment_screened import ScreenedNearestCentroid
 from vocable.clustering.assignment_torch import TorchNearestCentroid
 from vocable.clustering.labellers import labeller_for
 from vocable.clustering.rounded_frames import Directions, RoundedFrames
@@ -22,30 +22,38 @@ Maker = Callable[[NDArray[np.float32]], Callable[[NDArray[np.float32]], NDArray[
 
 
 def in_bfloat16(centroids: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.int32]]:
-    return Bfloat16NearestCentroid(centroids) if centroids.dtype == np.float32 else NearestCentroid(centroids)
+    return ScreenedNearestCentroid(centroids) if centroids.dtype == np.float32 else NearestCentroid(centroids)
 
 
 def prepared_in_bfloat16(centroids: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.int32]]:
     if centroids.dtype != np.float32:
         return NearestCentroid(centroids)
     shift = centroids[0] * np.float32(0.9)
-    return lambda frames: Bfloat16NearestCentroid(centroids, shift)(RoundedFrames(frames, shift))
+    return lambda frames: ScreenedNearestCentroid(centroids, shift)(RoundedFrames(frames, shift))
+
+
+def some_directions(dim: int) -> Directions:
+    """Return a few directions drawn by chance, which leave much out."""
+    drawn = np.random.default_rng(dim).standard_normal((dim, max(1, dim // 3)))
+    return Directions(np.linalg.qr(drawn)[0].astype(np.float32))
 
 
 def along_directions(centroids: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.int32]]:
-    """Along a few directions drawn by chance, which leave much out."""
     if centroids.dtype != np.float32:
         return NearestCentroid(centroids)
-    dim = centroids.shape[1]
-    drawn = np.random.default_rng(dim).standard_normal((dim, max(1, dim // 3)))
-    directions = Directions(np.linalg.qr(drawn)[0].astype(np.float32))
-    shift = centroids[0] * np.float32(0.9)
-    return lambda frames: Bfloat16NearestCentroid(centroids, shift)(RoundedFrames(frames, shift, directions))
+    directions, shift = some_directions(centroids.shape[1]), centroids[0] * np.float32(0.9)
+    return lambda frames: ScreenedNearestCentroid(centroids, shift)(RoundedFrames(frames, shift, directions))
+
+
+def along_directions_in_float32(centroids: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.int32]]:
+    if centroids.dtype != np.float32:
+        return NearestCentroid(centroids)
+    return ScreenedNearestCentroid(centroids, None, some_directions(centroids.shape[1]), "float32")
 
 
 MAKERS: list[Maker] = [
     NearestCentroid, lambda centroids: TorchNearestCentroid(centroids, "cpu"), in_bfloat16, prepared_in_bfloat16,
-    along_directions,
+    along_directions, along_directions_in_float32,
 ]  # fmt: skip
 
 
@@ -128,10 +136,11 @@ def test_bfloat16_is_for_large_jobs_on_processors_that_are_fast_at_it(monkeypatc
     for fast in (True, False):
         monkeypatch.setattr(labellers, "bfloat16_speed", lambda fast=fast: 2.0 if fast else 1.0)
         label = labeller_for("cpu", 10**8)
-        assert type(label(many)) is (Bfloat16NearestCentroid if fast else NearestCentroid)
+        assert type(label(many)) is (ScreenedNearestCentroid if fast else NearestCentroid)
         assert type(label(few)) is NearestCentroid
         assert type(label(many.astype(np.float64))) is NearestCentroid
-        assert isinstance(label.prepared(many, many[0], 1000, 1 << 30), RoundedFrames if fast else np.ndarray)
+        prepared = label.prepared(many, many[0], 1000, 1 << 30)
+        assert isinstance(prepared, RoundedFrames if fast else np.ndarray)  # zeros have no directions
         assert label.prepared(many, many[0], 1000, memory=1000) is many
 
 
@@ -195,7 +204,7 @@ def test_bfloat16_labels_of_many_values_are_the_argmin_of_float64(seed: int, clu
     centroids = (offset + rng.standard_normal(200) + spread * rng.standard_normal((clusters, 200))).astype(np.float32)
     frames = (centroids[rng.integers(0, clusters, 700)] + spread * rng.standard_normal((700, 200))).astype(np.float32)
     expected = brute_force(frames, centroids)
-    for make in (in_bfloat16, prepared_in_bfloat16, along_directions):
+    for make in (in_bfloat16, prepared_in_bfloat16, along_directions, along_directions_in_float32):
         assert np.array_equal(make(centroids)(frames), expected)
 
 
@@ -210,16 +219,16 @@ def test_frames_along_few_directions_are_told_apart_there(clusters: int, monkeyp
     assert directions is not None
     assert directions.columns.shape[1] < 100
     pairs = []
-    distances = Bfloat16NearestCentroid._float32_distances
+    distances = ScreenedNearestCentroid._float32_distances
 
     def counted(self: Any, close: Any, rows: NDArray[np.intp], candidates: Any) -> NDArray[np.float32]:
         pairs.append(len(rows))
         return distances(self, close, rows, candidates)
 
-    monkeypatch.setattr(Bfloat16NearestCentroid, "_float32_distances", counted)
+    monkeypatch.setattr(ScreenedNearestCentroid, "_float32_distances", counted)
     for label in (
-        lambda frames: Bfloat16NearestCentroid(centroids, frames[0])(RoundedFrames(frames, frames[0], directions)),
-        Bfloat16NearestCentroid(centroids, directions=directions),
+        lambda frames: ScreenedNearestCentroid(centroids, frames[0])(RoundedFrames(frames, frames[0], directions)),
+        ScreenedNearestCentroid(centroids, directions=directions),
     ):
         assert np.array_equal(label(frames), brute_force(frames, centroids))
         assert sum(pairs) < 3 * len(frames)
@@ -236,15 +245,22 @@ def test_frames_that_spread_alike_everywhere_have_no_directions() -> None:
 def test_directions_are_for_jobs_that_repay_them(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch  # noqa: F401 (so that there is nothing to load)
 
-    monkeypatch.setattr(labellers, "bfloat16_speed", lambda: 2.0)
     rng = np.random.default_rng(0)
     centroids = (rng.standard_normal((2000, 768)) * np.arange(1, 769) ** -1.0).astype(np.float32)
-    for frames, expected in ((10**6, True), (1000, False)):
-        nearest = labeller_for("cpu", frames)(centroids)
-        assert isinstance(nearest, Bfloat16NearestCentroid)
-        assert (nearest._directions is not None) == expected
-    label, point = labeller_for("cpu", 10**6), np.zeros(768, np.float32)
-    prepared = [label.prepared(centroids, point, clusters, 1 << 30) for clusters in (2000, 20)]
-    assert isinstance(prepared[0], RoundedFrames)
-    assert prepared[0].directions is not None
-    assert isinstance(prepared[1], np.ndarray)
+    for speed in (2.0, 1.0):
+        monkeypatch.setattr(labellers, "bfloat16_speed", lambda speed=speed: speed)
+        nearest = labeller_for("cpu", 10**6)(centroids)
+        assert isinstance(nearest, ScreenedNearestCentroid)
+        assert nearest._directions is not None
+        nearest = labeller_for("cpu", 1000)(centroids)
+        assert getattr(nearest, "_directions", None) is None
+        label, point = labeller_for("cpu", 10**6), np.zeros(768, np.float32)
+        assert isinstance(label(centroids, point), ScreenedNearestCentroid) == (speed > 1)  # it has seen no frames yet
+        prepared = [label.prepared(centroids, point, clusters, 1 << 30) for clusters in (2000, 20)]
+        assert isinstance(prepared[0], RoundedFrames)
+        assert prepared[0].directions is not None
+        assert prepared[0].rounding == ("bfloat16" if speed > 1 else "float32")
+        assert isinstance(prepared[1], np.ndarray)
+        nearest = label(centroids, point)
+        assert np.array_equal(nearest(prepared[0][:500]), NearestCentroid(centroids)(centroids[:500]))
+        assert np.array_equal(nearest(centroids[:500]), NearestCentroid(centroids)(centroids[:500]))

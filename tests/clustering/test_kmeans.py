@@ -293,20 +293,50 @@ def test_many_frames_are_gone_through_on_growing_samples() -> None:
     assert {line.partition(",")[0] for line in lines} == {"sample 1"}
 
 
+def test_a_fit_along_directions_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch  # noqa: F401 (so that there is nothing to load)
+
+    from vocable.clustering import labellers, rounded_frames
+
+    rng = np.random.default_rng(0)
+    turn, spread = np.linalg.qr(rng.standard_normal((256, 256)))[0], np.arange(1, 257) ** -1.0
+    centres = 3 * rng.standard_normal((300, 256))
+    frames = ((centres[rng.integers(0, 300, 6000)] + rng.standard_normal((6000, 256))) * spread @ turn).astype(np.float32)
+    used: list[object] = []
+    made = rounded_frames.RoundedFrames.__init__
+
+    def counted(self: Any, *rest: Any) -> None:
+        made(self, *rest)
+        used.append((self.rounding, self.directions is not None))
+
+    monkeypatch.setattr(rounded_frames.RoundedFrames, "__init__", counted)
+    fits = []
+    for speed, many, expected in ((2.0, 192, ("bfloat16", True)), (1.0, 192, ("float32", True)), (1.0, 10**9, None)):
+        monkeypatch.setattr(labellers, "bfloat16_speed", lambda speed=speed: speed)
+        monkeypatch.setattr(labellers, "_MANY_VALUES", many)
+        fits.append(KMeans(700, random_state=0).fit(frames))
+        assert set(used) == ({expected} if expected else set())
+        used.clear()
+    for fit in fits:
+        assert np.array_equal(fit.cluster_centers_, fits[0].cluster_centers_)
+        assert np.array_equal(fit.labels_, fits[0].labels_)
+        assert fit.history_ == fits[0].history_
+
+
 def test_a_fit_in_bfloat16_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch  # noqa: F401 (so that there is nothing to load, and any gain is taken)
 
-    from vocable.clustering import assignment_bfloat16, labellers
+    from vocable.clustering import assignment_screened, labellers
 
     frames = mixture(12_000, dim=40, clusters=300)
     used: list[int] = []
-    screen = assignment_bfloat16.Bfloat16NearestCentroid._label_block
+    screen = assignment_screened.ScreenedNearestCentroid._label_block
 
     def counted(self: Any, block: Any, *rest: Any) -> None:
         used.append(len(block))
         screen(self, block, *rest)
 
-    monkeypatch.setattr(assignment_bfloat16.Bfloat16NearestCentroid, "_label_block", counted)
+    monkeypatch.setattr(assignment_screened.ScreenedNearestCentroid, "_label_block", counted)
     fits = []
     for fast in (True, False):
         monkeypatch.setattr(labellers, "bfloat16_speed", lambda fast=fast: 8.0 if fast else 1.0)

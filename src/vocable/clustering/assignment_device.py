@@ -1,6 +1,6 @@
 """`NearestCentroid` on GPUs that run Triton kernels: scores in float16, all that is close decided there in float64.
 
-As `assignment_bfloat16`: what rounding takes from a frame or a centroid bounds the error of a score, the bound comes with the
+As `assignment_screened`: what rounding takes from a frame or a centroid bounds the error of a score, the bound comes with the
 score, and where more than one centroid may be nearest, distances decide. Float16 has three bits more, so few are close.
 """
 

@@ -17,7 +17,7 @@ from vocable.execution.engine import check_device
 
 if TYPE_CHECKING:
     from vocable.clustering.passes import Measures, Walk
-    from vocable.clustering.rounded_frames import Directions
+    from vocable.clustering.rounded_frames import Directions, Rounding
 
 # Seconds, measured at 768 values with AMX and with Zen 4: what a product takes in float32; what rounding a frame takes for each
 # value; what a frame takes that is rounded along some directions, besides products; what finding these takes; loading torch.
@@ -26,6 +26,8 @@ _COST = 2.2e-9
 _APART = 1e-6
 _DIRECTING = 0.2
 _LOADING = 2.0
+
+_MANY_VALUES = 192  # of which half or fewer may tell most centroids apart
 
 
 class Labeller(Protocol):
@@ -64,8 +66,8 @@ class Sliceable(Protocol):
 def labeller_for(device: str, frames: int = 0) -> Labeller:
     """Return what labels frames on a device.
 
-    On the CPU that is NumPy's, or torch's in bfloat16 where the processor is fast at it and there is enough to do; labels are the
-    same. Other devices take torch.
+    On the CPU that is NumPy, or torch where frames have many values, or the processor is fast at bfloat16, and there is enough to
+    do; labels are the same. Other devices take torch.
 
     Args:
         device: `cpu`, or a torch device.
@@ -95,22 +97,28 @@ class CpuLabeller:
     """Directions of frames around a point."""
 
     def __call__(self, centroids: Array, shift: Array | None = None) -> NearestCentroid:
-        if not self._rounds(centroids.dtype, *centroids.shape):
+        if not self._screens(centroids.dtype, *centroids.shape):
             return NearestCentroid(centroids, shift)
-        from vocable.clustering.assignment_bfloat16 import Bfloat16NearestCentroid
+        directions = self._for_one_pass(centroids) if shift is None else None
+        here = directions is not None or (shift is not None and self._found.get(_key(shift)) is not None)
+        if _rounding() == "float32" and not here:
+            return NearestCentroid(centroids, shift)
+        from vocable.clustering.assignment_screened import ScreenedNearestCentroid
 
-        return Bfloat16NearestCentroid(centroids, shift, self._for_one_pass(centroids) if shift is None else None)
+        return ScreenedNearestCentroid(centroids, shift, directions, _rounding())
 
     def prepared(self, frames: Array, shift: Array, clusters: int, memory: int) -> Sliceable:
-        if 2 * frames.nbytes > memory or not self._rounds(frames.dtype, clusters, frames.shape[1]):
+        if 2 * frames.nbytes > memory or not self._screens(frames.dtype, clusters, frames.shape[1]):
             return frames
         from vocable.clustering.rounded_frames import Directions, RoundedFrames
 
-        point = shift.astype(frames.dtype)
-        if (key := point.tobytes()) not in self._found:
+        point, key = shift.astype(np.float32), _key(shift)
+        if key not in self._found:
             directions = Directions.of(frames, point)
             self._found[key] = directions if self._gain(clusters, directions) > 0 else None
-        return RoundedFrames(frames, point, self._found[key])
+        if self._found[key] is None and _rounding() == "float32":
+            return frames
+        return RoundedFrames(frames, point, self._found[key], _rounding())
 
     @property
     def draws_on(self) -> str | None:
@@ -143,13 +151,24 @@ class CpuLabeller:
         gain: float = (dim - kept) * clusters * _PRODUCT / bfloat16_speed() - _APART
         return gain
 
-    def _rounds(self, dtype: np.dtype[Any], clusters: int = 0, dim: int = 0) -> bool:
-        """Tell whether scores are taken in bfloat16."""
-        speed = bfloat16_speed()
-        gain = dim * (_PRODUCT * clusters * (1 - 1 / speed) - _COST)
-        if dtype != np.float32 or gain <= 0:
+    def _screens(self, dtype: np.dtype[Any], clusters: int = 0, dim: int = 0) -> bool:
+        """Tell whether it may pay to round frames, or to bring them to directions."""
+        if dtype != np.float32:
             return False
-        return "torch" in sys.modules or self.frames * gain > _LOADING
+        speed = bfloat16_speed()
+        if speed > 1:
+            gain = dim * (_PRODUCT * clusters * (1 - 1 / speed) - _COST)
+        else:
+            gain = dim / 2 * _PRODUCT * clusters - _APART if dim >= _MANY_VALUES else 0.0
+        return gain > 0 and ("torch" in sys.modules or self.frames * gain > _LOADING)
+
+
+def _rounding() -> Rounding:
+    return "bfloat16" if bfloat16_speed() > 1 else "float32"
+
+
+def _key(point: Array) -> bytes:
+    return point.astype(np.float32).tobytes()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Frames in bfloat16, of which scores are made quickly; with what bounds the scores' errors.
+"""Frames in few digits or along few directions, of which scores are made quickly; with what bounds the scores' errors.
 
 Frames of many values lie mostly along a few directions. Rounded there alone, they take a fraction of the products, and what is
 left out of a score is at most what is left out of the frame's length times what is left out of the centroid's (Cauchy and
@@ -7,7 +7,7 @@ Schwarz).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 
 from vocable.clustering.assignment import Array
 
-UNIT = 2.0**-8
-"""Largest relative error of rounding to bfloat16."""
+Rounding = Literal["bfloat16", "float32"]
+"""The type that frames are rounded to: float32, as they are, where only directions make scores quicker."""
 
-UP = 1 + 4 * UNIT
-"""What was multiplied by this, rounding to bfloat16 doesn't take below what it was."""
+UNITS: dict[Rounding, float] = {"bfloat16": 2.0**-8, "float32": 2.0**-24}
+"""Largest relative error of rounding to a type."""
+
+UP = 1 + 4 * UNITS["bfloat16"]
+"""What was multiplied by this, rounding to either type doesn't take below what it was."""
 
 BESIDE = 7
 """Columns beside a frame's values: three for a centroid's bias, a level, and three lengths."""
@@ -67,12 +70,13 @@ class Directions:
 
 
 class RoundedFrames:
-    """Frames around a point, rounded to bfloat16, with what the bounds of errors take: made once for many passes.
+    """Frames around a point, rounded, with what the bounds of errors take: made once for many passes.
 
     Args:
         frames: float32, shape (frames, dim).
         shift: the point, shape (dim,).
         directions: along which frames are rounded; all values are, without.
+        rounding: the type.
         space: where they are made, with at least as many rows; had anew without.
     """
 
@@ -85,11 +89,18 @@ class RoundedFrames:
     rest: NDArray[np.float32]
     """Bounds on the length of what lies in no direction."""
 
-    def __init__(self, frames: Array, shift: Array, directions: Directions | None = None, space: Space | None = None) -> None:
+    def __init__(
+        self,
+        frames: Array,
+        shift: Array,
+        directions: Directions | None = None,
+        rounding: Rounding = "bfloat16",
+        space: Space | None = None,
+    ) -> None:
         count, dim = frames.shape
-        self.frames, self.shift, self.directions = frames, shift, directions
+        self.frames, self.shift, self.directions, self.rounding = frames, shift, directions, rounding
         if space is None:
-            space = Space.of(count, dim, directions, rows_centred=min(count, _ROWS))
+            space = Space.of(count, dim, directions, rounding, rows_centred=min(count, _ROWS))
         self.rounded = space.rounded[:count]
         self.squares, self.lengths, self.lost, self.rest = np.empty((4, count), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # scores aren't made of frames so long
@@ -123,7 +134,7 @@ class RoundedFrames:
 
     def __getitem__(self, rows: slice) -> RoundedFrames:
         part = object.__new__(RoundedFrames)
-        part.shift, part.directions = self.shift, self.directions
+        part.shift, part.directions, part.rounding = self.shift, self.directions, self.rounding
         part.frames, part.rounded, part.squares = self.frames[rows], self.rounded[rows], self.squares[rows]
         part.lengths, part.lost, part.rest = self.lengths[rows], self.lost[rows], self.rest[rows]
         return part
@@ -142,10 +153,10 @@ class Space(NamedTuple):
     rounded: torch.Tensor
 
     @classmethod
-    def of(cls, rows: int, dim: int, directions: Directions | None, rows_centred: int) -> Self:
+    def of(cls, rows: int, dim: int, directions: Directions | None, rounding: Rounding, rows_centred: int) -> Self:
         """Return space for so many frames, of which some are centred at a time."""
         values = values_of(dim, directions)
-        rounded = torch.zeros(rows, _width(values), dtype=torch.bfloat16)
+        rounded = torch.zeros(rows, _width(values), dtype=getattr(torch, rounding))
         rounded[:, values : values + 3] = 1
         along = torch.empty(rows_centred if directions is not None else 0, values)
         return cls(torch.empty(rows_centred, dim), along, rounded)

@@ -1,10 +1,10 @@
-"""`NearestCentroid` with scores in bfloat16, on processors that multiply it several times as fast as float32.
+"""`NearestCentroid` for many values: scores of few digits, or along few directions, leave few centroids to take distances from.
 
-Bfloat16 keeps 8 bits of a value, so a score is far off, but by no more than is known: what rounding takes from a frame, in a dot
-product with a centroid, is at most the product of their lengths (Cauchy and Schwarz), and so the other way round. The bound comes
-out of the same matrix product as the score. The distance from the centroid that scores best is then taken in float32, and of
-those that may still be nearer, one frame in six has any; float64 decides where float32 can't. So labels are the same, bit for
-bit.
+Bfloat16, which some processors multiply several times as fast as float32, keeps 8 bits of a value, so a score is far off, but by
+no more than is known: what rounding takes from a frame, in a dot product with a centroid, is at most the product of their lengths
+(Cauchy and Schwarz), and so the other way round; and likewise what lies in none of the directions. The bound comes out of the
+same matrix product as the score. The distance from the centroid that scores best is then taken in float32, and of those that may
+still be nearer, one frame in six has any; float64 decides where float32 can't. So labels are the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from vocable.clustering.assignment import Array, Labels, NearestCentroid
-from vocable.clustering.rounded_frames import BESIDE, UNIT, UP, Directions, RoundedFrames, Space, values_of
+from vocable.clustering.rounded_frames import BESIDE, UNITS, UP, Directions, RoundedFrames, Rounding, Space, values_of
 
 _BLOCK_BYTES = 1 << 23  # of a block's scores
 _ROWS = 2048  # in a block at most
@@ -36,20 +36,27 @@ class _Work(NamedTuple):
     possible: NDArray[np.bool_]
 
 
-class Bfloat16NearestCentroid(NearestCentroid):
-    """Labels float32 frames, most of them by scores in bfloat16.
+class ScreenedNearestCentroid(NearestCentroid):
+    """Labels float32 frames, most of them by rounded scores.
 
     Args:
         centroids: shape (clusters, dim), float32.
         shift: a point amid the frames, shape (dim,), around which they are rounded; that amid the centroids by default.
         directions: along which frames are rounded, if they aren't yet.
+        rounding: the type, if they aren't yet.
     """
 
-    def __init__(self, centroids: Array, shift: Array | None = None, directions: Directions | None = None) -> None:
+    def __init__(
+        self,
+        centroids: Array,
+        shift: Array | None = None,
+        directions: Directions | None = None,
+        rounding: Rounding = "bfloat16",
+    ) -> None:
         super().__init__(centroids, shift)
-        self._directions = directions
+        self._directions, self._rounding = directions, rounding
         self._block = int(np.clip(1 << ((_BLOCK_BYTES // (4 * len(centroids))).bit_length() - 1), 512, _ROWS))
-        self._screens: dict[Directions | None, _Screen] = {}
+        self._screens: dict[tuple[Directions | None, Rounding], _Screen] = {}
         self._residual: float | None = None
         self._unsuited = not _RANGE[0] < self._longest < _RANGE[1]
         # Relative error of a sum of squared differences, or of squares, in float32 and in any order.
@@ -58,17 +65,18 @@ class Bfloat16NearestCentroid(NearestCentroid):
     def __call__(self, frames: Array | RoundedFrames) -> Labels:
         """Return the label of each frame of shape (frames, dim)."""
         given = frames.frames if isinstance(frames, RoundedFrames) else self._checked(frames)
-        if self._unsuited or len(given) < _PROBED:
+        pointless = given is frames and self._directions is None and self._rounding == "float32"
+        if pointless or self._unsuited or len(given) < _PROBED:
             return super().__call__(given)
         labels = np.empty(len(given), dtype=np.int32)
-        directions = frames.directions if isinstance(frames, RoundedFrames) else self._directions
-        if directions not in self._screens:
-            self._screens[directions] = _Screen(self._wide - self._shift, self._columns[-1], directions)
-        screen = self._screens[directions]
+        how = (frames.directions, frames.rounding) if isinstance(frames, RoundedFrames) else (self._directions, self._rounding)
+        if how not in self._screens:
+            self._screens[how] = _Screen(self._wide - self._shift, self._columns[-1], *how)
+        screen = self._screens[how]
         try:
             work = screen.works.pop()  # each thread that labels takes one of its own
         except IndexError:
-            work = self._work(directions)
+            work = self._work(*how)
         if self._residual is None:  # about how large a squared distance from the nearest centroid is
             some = given[:: len(given) // _PROBED]
             self._residual = float(np.median(self.squared_distances(some, super().__call__(some))))
@@ -78,16 +86,16 @@ class Bfloat16NearestCentroid(NearestCentroid):
                 if isinstance(frames, RoundedFrames):
                     block = frames[piece]
                 else:
-                    block = RoundedFrames(given[piece], self._shift, directions, work.space)
+                    block = RoundedFrames(given[piece], self._shift, *how, work.space)
                 self._label_block(block, screen, labels[piece], work)
         screen.works.append(work)
         return labels
 
-    def _work(self, directions: Directions | None) -> _Work:
+    def _work(self, directions: Directions | None, rounding: Rounding) -> _Work:
         rows, clusters, dim = self._block, len(self.centroids), len(self._shift)
         scores = torch.empty(rows, clusters)
-        space = Space.of(rows, dim, directions, rows)
-        return _Work(space, scores.bfloat16(), scores, np.empty((rows, clusters), dtype=np.bool_))
+        space = Space.of(rows, dim, directions, rounding, rows)
+        return _Work(space, scores.to(getattr(torch, rounding)), scores, np.empty((rows, clusters), dtype=np.bool_))
 
     def _multiply(self, rounded: torch.Tensor, screen: _Screen, work: _Work) -> None:
         """Multiply rounded frames, of which there are one of a few numbers: torch makes a kernel for each number it meets."""
@@ -114,7 +122,8 @@ class Bfloat16NearestCentroid(NearestCentroid):
         beside.copy_(torch.from_numpy(np.stack([level, *lengths], axis=1)))
         level = beside[:, 0].float().numpy()
         self._multiply(block.rounded, screen, work)
-        work.scores[:count].copy_(work.rounded_scores[:count])
+        if work.scores is not work.rounded_scores:
+            work.scores[:count].copy_(work.rounded_scores[:count])
         upper = work.scores[:count].numpy()
         best, every = upper.argmax(axis=1), np.arange(count)
         labels[:] = best
@@ -137,7 +146,7 @@ class Bfloat16NearestCentroid(NearestCentroid):
         least: NDArray[np.float32] = (
             (squares - distances) / np.float32(2) - level - sums - self._distance_error * (squares + distances)
         )
-        least -= np.abs(least) * np.float32(UNIT * 1.01)  # what is no lower isn't rounded to less than this
+        least -= np.abs(least) * np.float32(UNITS[block.rounding] * 1.01)  # what is no lower isn't rounded to less than this
         return least
 
     def _float32_distances(self, frames: Array, rows: NDArray[np.intp], candidates: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -190,9 +199,12 @@ class _Screen:
         centred: centroids around the point, shape (clusters, dim).
         bias: what is added to a product to make it a score, shape (clusters,).
         directions: of the frames.
+        rounding: of the frames.
     """
 
-    def __init__(self, centred: NDArray[np.float64], bias: NDArray[np.float32], directions: Directions | None) -> None:
+    def __init__(
+        self, centred: NDArray[np.float64], bias: NDArray[np.float32], directions: Directions | None, rounding: Rounding
+    ) -> None:
         self.works: list[_Work] = []
         clusters, values = len(centred), values_of(centred.shape[1], directions)
         along, tilted, rest = centred, 0.0, np.zeros(clusters)
@@ -201,15 +213,16 @@ class _Screen:
             rest_of = centred - along @ directions.wide.T
             rest = np.linalg.norm(rest_of, axis=1) + 1e-12 * np.linalg.norm(centred, axis=1)
             tilted = np.linalg.norm(rest_of @ directions.wide, axis=1)
-        rounded = torch.from_numpy(along).bfloat16()
+        dtype: torch.dtype = getattr(torch, rounding)
+        rounded = torch.from_numpy(along).to(dtype)
         lost = np.linalg.norm(along - rounded.double().numpy(), axis=1) + tilted
         parts, left = [], torch.from_numpy(bias.copy())
         for _ in range(3):  # three times 8 bits hold float32's 24
-            parts.append(left.bfloat16())
+            parts.append(left.to(dtype))
             left = left - parts[-1].float()
-        bounds = torch.from_numpy(np.stack([lost, np.linalg.norm(along, axis=1), rest], axis=1) * UP).bfloat16()
-        made = torch.column_stack([rounded, *parts, -torch.ones(clusters, dtype=torch.bfloat16), bounds])
-        width = Space.of(0, centred.shape[1], directions, 0).rounded.shape[1]
-        self.columns = torch.zeros(width, clusters, dtype=torch.bfloat16)
+        bounds = torch.from_numpy(np.stack([lost, np.linalg.norm(along, axis=1), rest], axis=1) * UP).to(dtype)
+        made = torch.column_stack([rounded, *parts, -torch.ones(clusters, dtype=dtype), bounds])
+        width = Space.of(0, centred.shape[1], directions, rounding, 0).rounded.shape[1]
+        self.columns = torch.zeros(width, clusters, dtype=dtype)
         self.columns[: values + BESIDE] = made.T
         self.sum_error = np.float32((width + 16) * 2.0**-23)
