@@ -63,7 +63,7 @@ def read_manifest_of(corpus: Path):  # type: ignore[no-untyped-def]
 
 
 def test_parts_of_the_work_are_planned_as_they_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fit and statistics are each part's own; only labelling is shared out."""
+    """A fit and statistics are each part's own; labelling is shared out, if it isn't done by the fit on the way."""
     monkeypatch.setattr("vocable.recipes.plan._measured_rate", lambda *_: 1.0)
     for at in range(4):
         write_audio(tmp_path / f"{at}.wav", 5.0, at)
@@ -73,10 +73,12 @@ def test_parts_of_the_work_are_planned_as_they_are_done(tmp_path: Path, monkeypa
         for n in (1, 16)
     )
     assert whole == part > 19
-    plain, normal = (
+    some = FitSettings(clusters=3, fraction=0.3)
+    plain, normal, all_fitted = (
         [plan_labels(tmp_path, tmp_path / "run", Preparation(frames=frames, fit=fit), Work(nshard=n)).time for n in (1, 4)]
-        for frames in (FrameChoice(), FrameChoice(normalize="corpus"))
+        for frames, fit in ((FrameChoice(), some), (FrameChoice(normalize="corpus"), some), (FrameChoice(), fit))
     )
+    assert all_fitted[0] == all_fitted[1] == pytest.approx(whole, abs=0.1)
     assert plain[0] - plain[1] == pytest.approx(15, abs=0.1)
     assert normal[0] - normal[1] == pytest.approx(15, abs=0.1)
     assert normal[1] - plain[1] == pytest.approx(20, abs=0.1)

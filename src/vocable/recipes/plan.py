@@ -250,7 +250,10 @@ def _plan(
     frames = sum(spec.frame_count(samples) for samples in manifest.samples.tolist())
     held, fitting = 0, 0.0
     if fit is not None:
-        held = sum(spec.frame_count(int(manifest.samples[row])) for row in sampled_rows(manifest, spec, fit))
+        chosen = sampled_rows(manifest, spec, fit)
+        held = sum(spec.frame_count(int(manifest.samples[row])) for row in chosen)
+        if len(chosen) == len(manifest):
+            cut = 0  # the fit finds the labels of what it is fitted to, and few frames are left to label
         require_frames_for(held, fit.clusters)
         whole += held / max(frames, 1)
         fitting = _PASSES * held * spec.dim * fit.clusters / _OPERATIONS_PER_SECOND
