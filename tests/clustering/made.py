@@ -56,6 +56,11 @@ KINDS: dict[str, Callable[[Values, Values, np.random.Generator], tuple[Values, V
     "one far": _one_far,
     "huge": lambda frames, centroids, rng: (frames * 1e25, centroids * 1e25),
     "some products overflow": lambda frames, centroids, rng: (frames * 1e19 * rng.random(), centroids * 1e19),
+    "far longer than centroids": lambda frames, centroids, rng: (frames * 1e21, centroids * 1e19),
+    "far longer, most": lambda frames, centroids, rng: (
+        np.where(rng.random((len(frames), 1)) < 0.6, 1e19, 1) * frames,
+        centroids,
+    ),
     "tiny": lambda frames, centroids, rng: (frames * 1e-25, centroids * 1e-25),
     "smallest": lambda frames, centroids, rng: (frames * 1e-38, centroids * 1e-38),
     "copies": lambda frames, centroids, rng: (frames, centroids[rng.integers(0, len(centroids), len(centroids))]),

@@ -160,6 +160,31 @@ def test_torch_in_low_precision_labels_alike() -> None:
         torch.set_float32_matmul_precision(before)
 
 
+def test_frames_of_which_most_are_far_longer_label_the_others_right() -> None:
+    """What tells about how far frames lie is taken from some of them, and may not hold in float32."""
+    rng = np.random.default_rng(0)
+    centroids, frames = (rng.standard_normal((size, 40)).astype(np.float32) for size in (60, 6144))
+    frames[: 6144 - 2048][rng.random(6144 - 2048) < 0.9] *= np.float32(1e19)
+    expected = NearestCentroid(centroids)(frames)
+    for make in (in_bfloat16, prepared_in_bfloat16, along_directions_in_float32):
+        assert np.array_equal(make(centroids)(frames), expected)
+
+
+def test_torch_set_to_other_types_labels_alike() -> None:
+    import torch
+
+    rng = np.random.default_rng(0)
+    centroids, frames = (rng.standard_normal((size, 60)).astype(np.float32) for size in (80, 500))
+    frames.flags.writeable = False
+    expected = NearestCentroid(centroids)(frames)
+    torch.set_default_dtype(torch.float64)
+    try:
+        for make in (in_bfloat16, along_directions, along_directions_in_float32):
+            assert np.array_equal(make(centroids)(frames), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_hardly_any_frame_is_decided_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is safe, yet tight enough that the fast way decides nearly all."""
     rng = np.random.default_rng(0)

@@ -95,6 +95,17 @@ def test_passes_find_what_they_do_on_the_host() -> None:
         centroids = sums.means(centroids) + np.float32(0.01)
 
 
+def test_sums_of_as_many_clusters_as_16_bits_hold() -> None:
+    rng = np.random.default_rng(0)
+    clusters, frames = 1 << 15, rng.standard_normal((200, 5)).astype(np.float32)
+    walk, measures = _walk(frames, clusters)
+    labels = rng.integers(clusters - 100, clusters, 200).astype(np.int32)
+    walk._add(None, torch.from_numpy(labels).to(DEVICE), 1)
+    sums = ClusterSums(measures.grid, clusters)
+    sums.add(frames, labels)
+    assert np.array_equal(walk._sums._sums, sums._sums)
+
+
 def test_the_inertia_is_that_of_the_distances() -> None:
     frames = mixture(300, dim=40, clusters=5)
     walk, _ = _walk(frames, 5)

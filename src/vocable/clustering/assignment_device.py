@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from vocable.clustering import device_kernels
 from vocable.clustering.assignment import Array, Labels, NearestCentroid
-from vocable.clustering.device_frames import HalfFrames, moved
+from vocable.clustering.device_frames import HalfFrames, moved, on
 
 _ROWS = 1 << 18  # of frames moved and labelled at a time
-_COMPARED_BYTES = 1 << 28  # of marks for which centroids are close
+_COMPARED_BYTES = 1 << 25  # of marks for which centroids are close
 _FLOAT32 = 2.0**-24
 _UP = 1 + 2.0**-10
 _LARGEST_EXPONENT = 12  # of scaled values: float16 reaches to 2^16, and 24 bits below 1
@@ -80,17 +80,17 @@ class DeviceNearestCentroid(NearestCentroid):
 
     def label(self, frames: HalfFrames) -> torch.Tensor:
         """Return the labels of frames on the device, rounded around the point that this was made with."""
-        with torch.inference_mode():
+        with torch.inference_mode(), on(self.device):
             if self._unsuited:
                 return self._on_cpu(frames.frames)
             count, width = frames.values.shape
             labels = torch.zeros(count, dtype=torch.int32, device=self.device)
             if not count:
                 return labels
-            best, second = torch.empty(2, count, device=self.device).unbind()
+            best, second = torch.empty(2, count, dtype=torch.float32, device=self.device).unbind()
             lengths = frames.lengths * _UP
             rounded = _Rounded(
-                frames, self._side(width), lengths, frames.lost * _UP + lengths * ((width + 40) * 2 * _FLOAT32), labels
+                frames, self._side(width), lengths, frames.lost * _UP + lengths * ((width + 40) * 3 * _FLOAT32), labels
             )
             device_kernels.nearest_two(
                 frames.values, rounded.side, frames.scales, lengths, rounded.gaps, labels, best, second
@@ -106,7 +106,8 @@ class DeviceNearestCentroid(NearestCentroid):
     def squared_distances_of(self, frames: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the squared distance of each frame from the centroid of its label, in float64."""
         out = torch.empty(len(frames), dtype=torch.float64, device=self.device)
-        device_kernels.distances(frames, self._there, torch.arange(len(frames), device=self.device), labels, out)
+        with on(self.device):
+            device_kernels.distances(frames, self._there, torch.arange(len(frames), device=self.device), labels, out)
         return out
 
     def _side(self, width: int) -> Side:
@@ -130,8 +131,10 @@ class DeviceNearestCentroid(NearestCentroid):
         own, side, scales = rounded.labels.long(), rounded.side, rounded.frames.scales
         bounds = rounded.lengths * side.lost[own] + rounded.gaps * side.norms[own] + scales * side.slack[own]
         wide = 16 * len(self._shift) * 2.0**-52 * self._scale  # rounding of float64's distances
-        bounds += wide * (rounded.lengths + self._reach * scales).square() / scales
+        root = scales.sqrt()
+        bounds += wide * (rounded.lengths / root + self._reach * root).square()
         least: torch.Tensor = best - 2 * bounds * _UP - best.abs() * (4 * _FLOAT32)
+        least[~torch.isfinite(bounds)] = torch.nan  # of frames too long for scores; the CPU labels them
         return least
 
     def _compare(self, rounded: _Rounded, rows: torch.Tensor, least: torch.Tensor) -> None:

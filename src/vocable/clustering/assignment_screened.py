@@ -3,8 +3,8 @@
 Bfloat16, which some processors multiply several times as fast as float32, keeps 8 bits of a value, so a score is far off, but by
 no more than is known: what rounding takes from a frame, in a dot product with a centroid, is at most the product of their lengths
 (Cauchy and Schwarz), and so the other way round; and likewise what lies in none of the directions. The bound comes out of the
-same matrix product as the score. The distance from the centroid that scores best is then taken in float32, and of those that may
-still be nearer, one frame in six has any; float64 decides where float32 can't. So labels are the same, bit for bit.
+same matrix product as the score. The distance from the centroid that scores best is then taken in float32, and from those that
+may still be nearer, of which most frames have none; float64 decides where float32 can't. So labels are the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _PADDED = 128  # rows are multiplied in multiples of this
 _PROBED = 32
 _CACHED_VALUES = 1 << 16  # of frames whose distances are taken, for the second-level cache
 _MANY_POSSIBLE = 1 / 32  # of the scores: then float32 is faster than so many distances
+_LONG = 1e37  # squared distances that float32 holds
 _RANGE = (1e-15, 1e15)  # lengths of centroids for which no product vanishes or overflows that matters
 
 
@@ -55,7 +56,7 @@ class ScreenedNearestCentroid(NearestCentroid):
     ) -> None:
         super().__init__(centroids, shift)
         self._directions, self._rounding = directions, rounding
-        self._block = int(np.clip(1 << ((_BLOCK_BYTES // (4 * len(centroids))).bit_length() - 1), 512, _ROWS))
+        self._block = int(np.clip(1 << (max(1, _BLOCK_BYTES // (4 * len(centroids))).bit_length() - 1), 512, _ROWS))
         self._screens: dict[tuple[Directions | None, Rounding], _Screen] = {}
         self._residual: float | None = None
         self._unsuited = not _RANGE[0] < self._longest < _RANGE[1]
@@ -65,7 +66,7 @@ class ScreenedNearestCentroid(NearestCentroid):
     def __call__(self, frames: Array | RoundedFrames) -> Labels:
         """Return the label of each frame of shape (frames, dim)."""
         given = frames.frames if isinstance(frames, RoundedFrames) else self._checked(frames)
-        pointless = given is frames and self._directions is None and self._rounding == "float32"
+        pointless = not isinstance(frames, RoundedFrames) and self._directions is None and self._rounding == "float32"
         if pointless or self._unsuited or len(given) < _PROBED:
             return super().__call__(given)
         labels = np.empty(len(given), dtype=np.int32)
@@ -79,7 +80,7 @@ class ScreenedNearestCentroid(NearestCentroid):
             work = self._work(*how)
         if self._residual is None:  # about how large a squared distance from the nearest centroid is
             some = given[:: len(given) // _PROBED]
-            self._residual = float(np.median(self.squared_distances(some, super().__call__(some))))
+            self._residual = min(_LONG, float(np.median(self.squared_distances(some, super().__call__(some)))))
         with torch.inference_mode():
             for first in range(0, len(given), self._block):
                 piece = slice(first, first + self._block)
@@ -93,7 +94,7 @@ class ScreenedNearestCentroid(NearestCentroid):
 
     def _work(self, directions: Directions | None, rounding: Rounding) -> _Work:
         rows, clusters, dim = self._block, len(self.centroids), len(self._shift)
-        scores = torch.empty(rows, clusters)
+        scores = torch.empty(rows, clusters, dtype=torch.float32, device="cpu")
         space = Space.of(rows, dim, directions, rounding, rows)
         return _Work(space, scores.to(getattr(torch, rounding)), scores, np.empty((rows, clusters), dtype=np.bool_))
 
@@ -106,7 +107,11 @@ class ScreenedNearestCentroid(NearestCentroid):
             if rounded.data_ptr() != space.data_ptr():
                 space[:count].copy_(rounded)
             rounded = space
-        torch.mm(rounded, screen.columns, out=work.rounded_scores[:padded])
+        scores = work.rounded_scores[:padded]
+        if rounded.dtype == torch.float32:  # NumPy's product has all its digits, whatever torch is told
+            np.matmul(rounded.numpy(), screen.columns.numpy(), out=scores.numpy())
+        else:
+            torch.mm(rounded, screen.columns, out=scores)
 
     def _label_block(self, block: RoundedFrames, screen: _Screen, labels: Labels, work: _Work) -> None:
         """Label frames by their rounded scores, and those that are too close to more than one centroid by distances."""
@@ -128,10 +133,11 @@ class ScreenedNearestCentroid(NearestCentroid):
         best, every = upper.argmax(axis=1), np.arange(count)
         labels[:] = best
         distances = self._float32_distances(block.frames, every, best)
-        possible = np.greater_equal(upper, self._least(block, distances, level, screen)[:, None], out=work.possible[:count])
+        least = self._least(block, distances, level, screen)
+        possible = np.greater_equal(upper, least[:, None], out=work.possible[:count])
         possible[every, best] = False
         others = np.flatnonzero(possible)
-        if len(others) > _MANY_POSSIBLE * possible.size:
+        if len(others) > _MANY_POSSIBLE * possible.size or not np.isfinite(least).all():
             labels[:] = super().__call__(block.frames)
         elif len(others):
             self._compare(block.frames, others, distances, labels)
@@ -221,8 +227,8 @@ class _Screen:
             parts.append(left.to(dtype))
             left = left - parts[-1].float()
         bounds = torch.from_numpy(np.stack([lost, np.linalg.norm(along, axis=1), rest], axis=1) * UP).to(dtype)
-        made = torch.column_stack([rounded, *parts, -torch.ones(clusters, dtype=dtype), bounds])
+        made = torch.column_stack([rounded, *parts, -torch.ones(clusters, dtype=dtype, device="cpu"), bounds])
         width = Space.of(0, centred.shape[1], directions, rounding, 0).rounded.shape[1]
-        self.columns = torch.zeros(width, clusters, dtype=dtype)
+        self.columns = torch.zeros(width, clusters, dtype=dtype, device="cpu")
         self.columns[: values + BESIDE] = made.T
         self.sum_error = np.float32((width + 16) * 2.0**-23)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,24 +17,49 @@ from vocable.clustering.assignment import Array, Labels, NearestCentroid
 _ROWS = 1 << 16
 
 
+_lock = threading.Lock()
+_inside = 0
+_before = ""
+
+
 @cache
 def runs_kernels(device: str) -> bool:
-    """Tell whether a torch device runs the kernels."""
+    """Tell whether a torch device runs the kernels: whether it is such a GPU, and Triton can compile one for it here."""
     chosen = torch.device(device)
-    if chosen.type != "cuda" or importlib.util.find_spec("triton") is None:
+    if chosen.type != "cuda" or torch.version.hip is not None or importlib.util.find_spec("triton") is None:
         return False
-    return torch.cuda.get_device_capability(chosen) >= (8, 0)
+    if torch.cuda.get_device_capability(chosen) < (8, 0):
+        return False
+    try:
+        from vocable.clustering.device_frames import HalfFrames
+
+        HalfFrames(torch.ones(1, 1, device=chosen), torch.zeros(1, device=chosen))
+    except Exception as error:  # noqa: BLE001 (whatever it is, there is another way)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        print(f"warning: {device} is used without kernels of our own, which Triton can't compile: {reason}", file=sys.stderr)
+        return False
+    return True
 
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Keep torch from multiplying float32 in fewer bits than the bound on errors counts on, whatever a user has set."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    """Keep torch from multiplying float32 in fewer bits than the bound on errors counts on, whatever a user has set.
+
+    The setting is the whole process's: the first thread to come in changes it, and the last to leave changes it back.
+    """
+    global _inside, _before  # noqa: PLW0603
+    with _lock:
+        if not _inside:
+            _before = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("highest")
+        _inside += 1
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                torch.set_float32_matmul_precision(_before)
 
 
 class TorchNearestCentroid(NearestCentroid):

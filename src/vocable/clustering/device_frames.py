@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,33 +16,59 @@ from vocable.clustering.sources import ArraySource
 
 _STAGED_BYTES = 1 << 26
 _HEADROOM = 3 << 30
-_TIMES = 1.9  # the bytes of the frames: themselves, rounded ones, and samples of both
+_SAMPLES = 1.5  # frames in memory at once, to those of the whole: itself, and a sample of half of it at most
+_BESIDE = 100  # bytes of a frame beside its values: lengths, labels and what orders them
 
 
 def fits(frames: Array, device: str) -> bool:
     """Tell whether a GPU has room for frames, and for what a fit makes of them."""
     free, _ = torch.cuda.mem_get_info(torch.device(device))
-    return frames.nbytes * _TIMES + _HEADROOM < free
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes next
+    count, dim = frames.shape
+    needed: float = count * (_SAMPLES * 4 * dim + 2 * _width(dim) + _BESIDE) + _HEADROOM
+    return needed < int(free) + int(kept)
+
+
+def on(device: str | torch.device) -> AbstractContextManager[object]:
+    """Make a GPU the current one of this thread, on which kernels run and events are recorded."""
+    return torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext()
 
 
 def moved(frames: Array, device: str) -> torch.Tensor:
     """Return frames on a device, through pinned memory where it is a GPU: pageable memory is copied at a fraction of its rate."""
+    with on(device):
+        return _moved(frames, device)
+
+
+def _moved(frames: Array, device: str) -> torch.Tensor:
     there = torch.empty(frames.shape, dtype=torch.float32, device=device)
     rows = max(1, _STAGED_BYTES // max(1, 4 * frames.shape[1]))
     if there.device.type != "cuda" or len(frames) <= rows:
-        there.copy_(torch.from_numpy(np.ascontiguousarray(frames)))
+        there.copy_(_readable(frames))
         return there
-    stages = [torch.empty(rows, frames.shape[1], pin_memory=True) for _ in range(2)]
+    stages = [torch.empty(rows, frames.shape[1], dtype=torch.float32, pin_memory=True) for _ in range(2)]
     done: list[Any] = [torch.cuda.Event() for _ in stages]  # type: ignore[no-untyped-call]
     for turn, first in enumerate(range(0, len(frames), rows)):
         stage, event = stages[turn % 2], done[turn % 2]
         event.synchronize()
-        piece = torch.from_numpy(np.ascontiguousarray(frames[first : first + rows]))
+        piece = _readable(frames[first : first + rows])
         stage[: len(piece)].copy_(piece)
         there[first : first + rows].copy_(stage[: len(piece)], non_blocking=True)
         event.record()
     torch.cuda.synchronize(there.device)
     return there
+
+
+def _readable(frames: Array) -> torch.Tensor:
+    """Return frames as a tensor that is only read: torch warns of arrays that can't be written to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(np.ascontiguousarray(frames))
+
+
+def _width(dim: int) -> int:
+    """Return the columns of rounded frames."""
+    return -(-dim // DEPTH) * DEPTH
 
 
 class DeviceSource(ArraySource):
@@ -49,13 +77,11 @@ class DeviceSource(ArraySource):
     Args:
         frames: float32, shape (frames, dim).
         device: of the copy.
-        tensor: the copy, if there is one.
     """
 
-    def __init__(self, frames: Array, device: str, tensor: torch.Tensor | None = None) -> None:
+    def __init__(self, frames: Array, device: str) -> None:
         super().__init__(frames)
-        self.device: str | None = device
-        self.tensor = moved(frames, device) if tensor is None else tensor
+        self.device, self.tensor = device, moved(frames, device)
 
     def largest(self) -> NDArray[np.float64]:
         """Return the largest absolute value of each column; NaN where one is."""
@@ -66,7 +92,6 @@ class DeviceSource(ArraySource):
 
     def part(self, rows: NDArray[np.intp]) -> DeviceSource:
         """Return some of the frames; on the host too, which few need."""
-        assert self.device is not None
         return _Part(self, rows)
 
 
@@ -100,13 +125,14 @@ class HalfFrames:
     def __init__(self, frames: torch.Tensor, shift: torch.Tensor, anchor: torch.Tensor | None = None) -> None:
         count, dim = frames.shape
         self.frames = frames
-        self.values = torch.empty(count, -(-dim // DEPTH) * DEPTH, dtype=torch.float16, device=frames.device)
-        self.scales, self.lengths, self.lost = torch.empty(3, count, device=frames.device).unbind()
+        self.values = torch.empty(count, _width(dim), dtype=torch.float16, device=frames.device)
+        self.scales, self.lengths, self.lost = torch.empty(3, count, dtype=torch.float32, device=frames.device).unbind()
         self.squares = torch.empty(count, dtype=torch.float64, device=frames.device)
         """Of the distances from the anchor."""
         if count:
             anchor = shift.double() if anchor is None else anchor
-            round_frames(frames, shift, anchor, self.values, self.scales, self.lengths, self.lost, self.squares)
+            with on(frames.device):
+                round_frames(frames, shift, anchor, self.values, self.scales, self.lengths, self.lost, self.squares)
 
     def __len__(self) -> int:
         return len(self.frames)

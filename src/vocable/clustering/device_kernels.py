@@ -17,10 +17,8 @@ SEGMENT = 256
 _ADDED_ROWS, _ADDED_COLUMNS, _ADDING_WARPS = 4, 1024, 8
 _PAIR_VALUES = 256
 _ROUNDING_WARPS = 4
-_LEAST_EXPONENT, _MOST_EXPONENT = (
-    64,
-    190,
-)  # as float32 has them, for largest values from 2^-63 to 2^63; others aren't scaled further
+# As float32 has them, of largest values from 2^-63 to 2^125; others aren't scaled further.
+_LEAST_EXPONENT, _MOST_EXPONENT = 64, 252
 _TOP = 12
 
 

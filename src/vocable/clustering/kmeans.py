@@ -17,7 +17,7 @@ from vocable.clustering.lloyd import LloydSettings, fit_lloyd
 from vocable.clustering.minibatch import MiniBatches, MiniBatchSettings, fit_minibatch
 from vocable.clustering.options import check_options, given_centroids, seed_of
 from vocable.clustering.seeding import Seeding, seed_centroids, seeding_for
-from vocable.clustering.sources import ArraySource, FrameSource, RowSource, Surveyed, survey
+from vocable.clustering.sources import ArraySource, FrameSource, RowSource, Surveyed, check_finite, survey
 from vocable.clustering.validation import as_matrix, check_frames, check_is_fitted, check_weights
 from vocable.errors import InputError, NotInMemoryError, TooFewFramesError
 from vocable.execution.progress import Progress
@@ -55,7 +55,7 @@ class KMeans(Estimator):
         reassignment_ratio: part of the largest cluster below which one starts anew.
         init_size: frames that seeding sees, for `minibatch`.
         workers: threads; the result doesn't depend on them.
-        device: `cpu`, or a torch device for labelling frames.
+        device: `cpu`, or a torch device. Labels and sums are the same there; seeding on a GPU may draw other frames.
         memory: bytes of frames that a stream may bring into memory; larger streams are gone through once a pass.
         state: a file for the progress of `lloyd`, from which a killed fit of the same frames goes on; whoever keeps what the
             fit found removes it.
@@ -134,16 +134,17 @@ class KMeans(Estimator):
         if isinstance(X, FrameSource):
             if sample_weight is not None:
                 raise InputError("sample_weight goes with an array of frames, not with a stream")
-            self._fit(survey(X, self.memory, labeller_for(self.device).placed), None)
+            self._fit(survey(X, self.memory, self._placed), None)
             return self
         frames = as_matrix(X)
         self._check_enough(len(frames))
         weights = check_weights(sample_weight, frames)
         if weights is None:
-            self._fit(survey(labeller_for(self.device).placed(frames), self.memory), None)
+            self._fit(survey(self._placed(frames), self.memory), None)
         elif weights.all():
             self._fit(survey(ArraySource(frames), self.memory), weights)
         else:
+            check_finite(frames)
             self._fit(survey(ArraySource(frames[weights > 0]), self.memory), weights[weights > 0])
             self.labels_ = self.predict(frames)
         return self
@@ -299,6 +300,10 @@ class KMeans(Estimator):
         """Return what labels frames, in the finer of the frames' type and the centroids'."""
         dtype = np.result_type(frames, self.cluster_centers_)
         return labeller_for(self.device, len(frames))(self.cluster_centers_.astype(dtype, copy=False))
+
+    def _placed(self, frames: Array) -> ArraySource:
+        """Return frames as a source; on the device, if passes go over all of them."""
+        return ArraySource(frames) if self.algorithm == "minibatch" else labeller_for(self.device).placed(frames)
 
     def _check_enough(self, count: int) -> None:
         if count < self.n_clusters:

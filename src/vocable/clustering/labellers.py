@@ -151,7 +151,7 @@ class CpuLabeller:
         gain: float = (dim - kept) * clusters * _PRODUCT / bfloat16_speed() - _APART
         return gain
 
-    def _screens(self, dtype: np.dtype[Any], clusters: int = 0, dim: int = 0) -> bool:
+    def _screens(self, dtype: np.dtype[Any], clusters: int, dim: int) -> bool:
         """Tell whether it may pay to round frames, or to bring them to directions."""
         if dtype != np.float32:
             return False
@@ -202,11 +202,16 @@ class _KernelLabeller(_TorchLabeller):
         return self.device
 
     def placed(self, frames: Array) -> ArraySource:
+        import torch
+
         from vocable.clustering.device_frames import DeviceSource, fits
 
         if frames.dtype != np.float32 or not fits(frames, self.device):
             return ArraySource(frames)
-        return DeviceSource(frames, self.device)
+        try:
+            return DeviceSource(frames, self.device)
+        except torch.OutOfMemoryError:  # others took it meanwhile
+            return ArraySource(frames)
 
     def walk(self, source: ArraySource, measures: Measures) -> Walk | None:
         from vocable.clustering.device_frames import DeviceSource

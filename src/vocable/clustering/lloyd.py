@@ -110,10 +110,8 @@ def fit_lloyd(
         while (fraction := fraction * _GROWTH) < _LARGEST_SAMPLE:
             level += 1
             if begun.level <= level:
-                part, part_weights = samples.source(fraction)
-                centroids = fitter.settled(
-                    part, part_weights, centroids, fitter.tolerance(int(fraction * count)), level, begun
-                ).means
+                tol = fitter.tolerance(int(fraction * count))
+                centroids = fitter.settled(*samples.source(fraction), centroids, tol, level, begun).means
         fit = fitter.fit(surveyed, weights, centroids, level + 1, begun)
     if weights is None and fit.weights.sum() != count:
         raise not_anew(count, int(fit.weights.sum()))

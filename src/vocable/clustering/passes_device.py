@@ -9,7 +9,7 @@ from vocable.clustering import device_kernels
 from vocable.clustering.assignment import Array, Labels
 from vocable.clustering.assignment_device import DeviceNearestCentroid
 from vocable.clustering.cluster_sums import ClusterSums
-from vocable.clustering.device_frames import DeviceSource, HalfFrames
+from vocable.clustering.device_frames import DeviceSource, HalfFrames, on
 from vocable.clustering.farthest import Farthest
 from vocable.clustering.passes import Measures, Outcome
 
@@ -32,7 +32,6 @@ class DeviceWalk:
     """
 
     def __init__(self, source: DeviceSource, measures: Measures) -> None:
-        assert source.device is not None
         self._frames, self._device, self._measures = source.tensor, source.device, measures
         point = torch.from_numpy(measures.anchor.astype(np.float32)).to(self._device)
         with torch.inference_mode():
@@ -51,7 +50,7 @@ class DeviceWalk:
     def __call__(self, centroids: Array) -> Outcome:
         """Make a pass."""
         self._nearest = DeviceNearestCentroid(centroids, self._device, self._measures.anchor)
-        with torch.inference_mode():
+        with torch.inference_mode(), on(self._device):
             labels, before = self._nearest.label(self._halves), self._labels
             self._add_up(before, labels)
             self._labels = labels
@@ -88,7 +87,7 @@ class DeviceWalk:
     def _add(self, rows: torch.Tensor | None, labels: torch.Tensor, sign: int) -> None:
         """Add rows, or all, to the sums of their labels, or take them away."""
         clusters = self._measures.n_clusters
-        ordered, order = torch.sort(labels.to(torch.int16) if clusters <= 1 << 15 else labels, stable=True)
+        ordered, order = torch.sort(labels.to(torch.int16) if clusters < 1 << 15 else labels, stable=True)
         bounds = torch.searchsorted(ordered, torch.arange(clusters + 1, dtype=ordered.dtype, device=labels.device))
         counts = bounds.diff()
         segments = (counts + device_kernels.SEGMENT - 1) // device_kernels.SEGMENT

@@ -59,10 +59,14 @@ class Directions:
         dim = frames.shape[1]
         if dim <= _FEW_VALUES:
             return None
-        some = frames[:: max(1, len(frames) // (_LOOKED_AT * dim))] - point
-        spread, vectors = np.linalg.eigh(some.T @ some)
+        with np.errstate(over="ignore", invalid="ignore"):
+            some = frames[:: max(1, len(frames) // (_LOOKED_AT * dim))] - point
+            covariance = some.T @ some
+        if not np.isfinite(covariance).all():
+            return None
+        spread, vectors = np.linalg.eigh(covariance)
         held = np.cumsum(spread[::-1])
-        if not np.isfinite(held[-1]) or held[-1] <= 0:
+        if not held[-1] > 0:
             return None
         wanted = int(np.searchsorted(held, _KEPT * held[-1])) + 1
         width = _width(wanted)
@@ -108,11 +112,14 @@ class RoundedFrames:
                 self._round(slice(first, min(first + _ROWS, count)), space)
 
     def _round(self, piece: slice, space: Space) -> None:
-        frames = np.ascontiguousarray(self.frames[piece])
-        values = torch.sub(torch.from_numpy(frames), torch.from_numpy(self.shift), out=space.centred[: len(frames)])
+        # NumPy's products and differences have all their digits, whatever torch is told.
+        values = space.centred[: piece.stop - piece.start]
+        np.subtract(self.frames[piece], self.shift, out=values.numpy())
         self.squares[piece] = squares = _squares(values)
         if self.directions is not None:
-            values = torch.mm(values, torch.from_numpy(self.directions.columns), out=space.along[: len(frames)])
+            along_them = space.along[: len(values)]
+            np.matmul(values.numpy(), self.directions.columns, out=along_them.numpy())
+            values = along_them
         along = squares if self.directions is None else _squares(values)
         rounded = self.rounded[piece, : values.shape[1]]
         rounded.copy_(values)
@@ -156,10 +163,13 @@ class Space(NamedTuple):
     def of(cls, rows: int, dim: int, directions: Directions | None, rounding: Rounding, rows_centred: int) -> Self:
         """Return space for so many frames, of which some are centred at a time."""
         values = values_of(dim, directions)
-        rounded = torch.zeros(rows, _width(values), dtype=getattr(torch, rounding))
+        rounded = torch.zeros(rows, _width(values), dtype=getattr(torch, rounding), device="cpu")
         rounded[:, values : values + 3] = 1
-        along = torch.empty(rows_centred if directions is not None else 0, values)
-        return cls(torch.empty(rows_centred, dim), along, rounded)
+        centred, along = (
+            torch.empty(rows_centred, width, dtype=torch.float32, device="cpu")
+            for width in (dim, values if directions is not None else 0)
+        )
+        return cls(centred, along, rounded)
 
 
 def values_of(dim: int, directions: Directions | None) -> int:

@@ -42,8 +42,6 @@ class ArraySource:
     """Frames in memory."""
 
     frames: Array
-    device: str | None = None
-    """Where there is a copy of the frames, if there is."""
 
     def __init__(self, frames: Array) -> None:
         self.frames = frames

@@ -42,7 +42,7 @@ class AudioFrames:
         self._pipeline, self._engine, self._advance, self._skipped = pipeline, engine, advance, skipped
         self._times = 0
         self.made: list[tuple[Block, MadeRows]] = []
-        """The blocks that have frames, in order, with what is known of them."""
+        """The blocks whose frames were made, in order, with what is known of them."""
 
     def blocks(self) -> Iterator[Frames]:
         """Yield the frames of each block."""

@@ -35,6 +35,7 @@ _WORKER_BYTES = 150 << 20  # Python, NumPy and a block in flight
 _OPERATIONS_PER_SECOND = 20e9  # multiplications of k-means and of labelling on a core
 _READING = 500e6  # bytes of dumped frames a second, from a disk
 _PASSES = 24  # of k-means over all frames of its sample, those over parts of it included
+_HELD = 4 << 30  # bytes of frames that a fit keeps
 _ROW_BYTES = 80  # of a manifest
 _RUN = 2.2  # frames until the unit changes, for MFCC and 100 clusters
 
@@ -252,7 +253,7 @@ def _plan(
     if fit is not None:
         chosen = sampled_rows(manifest, spec, fit)
         held = sum(spec.frame_count(int(manifest.samples[row])) for row in chosen)
-        if len(chosen) == len(manifest):
+        if len(chosen) == len(manifest) and 4 * held * spec.dim <= _HELD:
             cut = 0  # the fit finds the labels of what it is fitted to, and few frames are left to label
         require_frames_for(held, fit.clusters)
         whole += held / max(frames, 1)
