@@ -332,9 +332,9 @@ def test_a_fit_in_bfloat16_is_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPat
     used: list[int] = []
     screen = assignment_screened.ScreenedNearestCentroid._label_block
 
-    def counted(self: Any, block: Any, *rest: Any) -> None:
+    def counted(self: Any, block: Any, *rest: Any) -> int:
         used.append(len(block))
-        screen(self, block, *rest)
+        return screen(self, block, *rest)
 
     monkeypatch.setattr(assignment_screened.ScreenedNearestCentroid, "_label_block", counted)
     fits = []

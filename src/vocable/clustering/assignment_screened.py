@@ -9,7 +9,7 @@ may still be nearer, of which most frames have none; float64 decides where float
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ _BLOCK_BYTES = 1 << 23  # of a block's scores
 _ROWS = 2048  # in a block at most
 _PADDED = 128  # rows are multiplied in multiples of this
 _PROBED = 32
+_JUDGED = 512
 _CACHED_VALUES = 1 << 16  # of frames whose distances are taken, for the second-level cache
 _MANY_POSSIBLE = 1 / 32  # of the scores: then float32 is faster than so many distances
 _LONG = 1e37  # squared distances that float32 holds
@@ -45,6 +46,8 @@ class ScreenedNearestCentroid(NearestCentroid):
         shift: a point amid the frames, shape (dim,), around which they are rounded; that amid the centroids by default.
         directions: along which frames are rounded, if they aren't yet.
         rounding: the type, if they aren't yet.
+        worth: distances from other centroids that may be taken for a frame, on average, before directions cost more than they
+            spare; the first frames tell how many it takes.
     """
 
     def __init__(
@@ -53,9 +56,11 @@ class ScreenedNearestCentroid(NearestCentroid):
         shift: Array | None = None,
         directions: Directions | None = None,
         rounding: Rounding = "bfloat16",
+        worth: float = np.inf,
     ) -> None:
         super().__init__(centroids, shift)
-        self._directions, self._rounding = directions, rounding
+        self._directions, self._rounding, self._worth = directions, rounding, worth
+        self._judged = directions is None
         self._block = int(np.clip(1 << (max(1, _BLOCK_BYTES // (4 * len(centroids))).bit_length() - 1), 512, _ROWS))
         self._screens: dict[tuple[Directions | None, Rounding], _Screen] = {}
         self._residual: float | None = None
@@ -65,15 +70,42 @@ class ScreenedNearestCentroid(NearestCentroid):
 
     def __call__(self, frames: Array | RoundedFrames) -> Labels:
         """Return the label of each frame of shape (frames, dim)."""
-        given = frames.frames if isinstance(frames, RoundedFrames) else self._checked(frames)
-        pointless = not isinstance(frames, RoundedFrames) and self._directions is None and self._rounding == "float32"
-        if pointless or self._unsuited or len(given) < _PROBED:
+        if isinstance(frames, RoundedFrames):
+            given, how = frames.frames, (frames.directions, frames.rounding)
+        else:
+            given = self._checked(frames)
+            self._judge(given)
+            how = (self._directions, self._rounding)
+        if self._unsuited or len(given) < _PROBED or how == (None, "float32"):
             return super().__call__(given)
         labels = np.empty(len(given), dtype=np.int32)
-        how = (frames.directions, frames.rounding) if isinstance(frames, RoundedFrames) else (self._directions, self._rounding)
+        self._label_all(frames, given, how, labels)
+        return labels
+
+    def _judge(self, frames: Array) -> None:
+        """Do without directions if they leave too many centroids to some of the first frames."""
+        if self._judged or self._unsuited or len(frames) < _JUDGED:
+            return
+        self._judged = True
+        some = np.ascontiguousarray(frames[:: len(frames) // _JUDGED][:_JUDGED])
+        others = self._label_all(some, some, (self._directions, self._rounding), np.empty(_JUDGED, np.int32))
+        if others > self._worth * _JUDGED:
+            self._directions = None
+
+    def _label_all(
+        self, frames: Array | RoundedFrames, given: Array, how: tuple[Directions | None, Rounding], labels: Labels
+    ) -> int:
+        """Label frames, and return how many distances from other centroids it took.
+
+        Args:
+            frames: as they are, or rounded.
+            given: as they are, shape (frames, dim).
+            how: they are rounded.
+            labels: shape (frames,), changed.
+        """
         if how not in self._screens:
             self._screens[how] = _Screen(self._wide - self._shift, self._columns[-1], *how)
-        screen = self._screens[how]
+        screen, others = self._screens[how], 0
         try:
             work = screen.works.pop()  # each thread that labels takes one of its own
         except IndexError:
@@ -88,9 +120,9 @@ class ScreenedNearestCentroid(NearestCentroid):
                     block = frames[piece]
                 else:
                     block = RoundedFrames(given[piece], self._shift, *how, work.space)
-                self._label_block(block, screen, labels[piece], work)
+                others += self._label_block(block, screen, labels[piece], work)
         screen.works.append(work)
-        return labels
+        return others
 
     def _work(self, directions: Directions | None, rounding: Rounding) -> _Work:
         rows, clusters, dim = self._block, len(self.centroids), len(self._shift)
@@ -113,57 +145,67 @@ class ScreenedNearestCentroid(NearestCentroid):
         else:
             torch.mm(rounded, screen.columns, out=scores)
 
-    def _label_block(self, block: RoundedFrames, screen: _Screen, labels: Labels, work: _Work) -> None:
-        """Label frames by their rounded scores, and those that are too close to more than one centroid by distances."""
+    def _label_block(self, block: RoundedFrames, screen: _Screen, labels: Labels, work: _Work) -> int:
+        """Label frames by their rounded scores, and those that are too close to more than one centroid by distances.
+
+        Returns how many of these, beside that from the centroid that scores best, it takes.
+        """
         assert self._residual is not None
         count, at, squares = len(block), block.values + 3, block.squares
         if self._may_overflow(float(squares.max())):
             labels[:] = super().__call__(block.frames)
-            return
+            return 0
         # Near the best score, to leave the result few digits to lose.
         level: NDArray[np.float32] = (squares - np.float32(self._residual)) / np.float32(2)
-        lengths = np.stack([block.lengths, block.lost, block.rest]) * np.float32(UP)
+        wanted = np.stack([level, *(np.float32(UP) * each for each in (block.lengths, block.lost, block.rest))], axis=1)
         beside = block.rounded[:, at : at + 4]
-        beside.copy_(torch.from_numpy(np.stack([level, *lengths], axis=1)))
-        level = beside[:, 0].float().numpy()
+        beside.copy_(torch.from_numpy(wanted))
+        taken: NDArray[np.float32] = beside.float().numpy()
+        level, lengths = taken[:, 0], taken[:, 1:]
         self._multiply(block.rounded, screen, work)
         if work.scores is not work.rounded_scores:
             work.scores[:count].copy_(work.rounded_scores[:count])
         upper = work.scores[:count].numpy()
         best, every = upper.argmax(axis=1), np.arange(count)
         labels[:] = best
-        distances = self._float32_distances(block.frames, every, best)
-        least = self._least(block, distances, level, screen)
+        unit = np.float32(UNITS[block.rounding] * 1.01)
+        sums = self._sums(block, level, screen)
+        top, bound = upper[every, best], np.einsum("ij,ij->i", lengths, screen.bounds[best])
+        least = _rounded_down(top - np.abs(top) * unit - 2 * (bound + sums), unit)
         possible = np.greater_equal(upper, least[:, None], out=work.possible[:count])
         possible[every, best] = False
         others = np.flatnonzero(possible)
-        if len(others) > _MANY_POSSIBLE * possible.size or not np.isfinite(least).all():
+        if not np.isfinite(least).all():
             labels[:] = super().__call__(block.frames)
         elif len(others):
-            self._compare(block.frames, others, distances, labels)
+            rows = others // len(self.centroids)
+            doubtful = rows[np.flatnonzero(np.diff(rows, prepend=-1))]
+            # The distance from the centroid that scores best tells more of its score than the bound.
+            distances = np.zeros(count, np.float32)
+            distances[doubtful] = self._float32_distances(block.frames, doubtful, best[doubtful])
+            least = (squares - distances) / np.float32(2) - level - sums
+            least -= self._distance_error * (squares + distances)
+            others = others[upper.ravel()[others] >= _rounded_down(least, unit)[rows]]
+            if len(others) > _MANY_POSSIBLE * possible.size:
+                labels[:] = super().__call__(block.frames)
+            elif len(others):
+                self._compare(block.frames, others, distances, labels)
+        return len(others)
 
-    def _least(
-        self, block: RoundedFrames, distances: NDArray[np.float32], level: NDArray[np.float32], screen: _Screen
-    ) -> NDArray[np.float32]:
-        """Return what rounded upper bounds of scores, less the level, reach for each centroid as near as one at a distance."""
-        squares, longest = block.squares, np.float32(self._longest * 1.01)
-        lengths = np.sqrt(squares) * np.float32(1.01) + np.float32(np.sqrt(self._least_square))
-        sums = screen.sum_error * (lengths * longest * 2 + longest**2 + np.abs(level)) + self._error_bound(squares)
-        least: NDArray[np.float32] = (
-            (squares - distances) / np.float32(2) - level - sums - self._distance_error * (squares + distances)
-        )
-        least -= np.abs(least) * np.float32(UNITS[block.rounding] * 1.01)  # what is no lower isn't rounded to less than this
-        return least
+    def _sums(self, block: RoundedFrames, level: NDArray[np.float32], screen: _Screen) -> Any:
+        """Return how far sums in float32 may be from what they stand for, beside what rounding of their terms does."""
+        longest = np.float32(self._longest * 1.01)
+        lengths = np.sqrt(block.squares) * np.float32(1.01) + np.float32(np.sqrt(self._least_square))
+        return screen.sum_error * (lengths * longest * 2 + longest**2 + np.abs(level)) + self._error_bound(block.squares)
 
     def _float32_distances(self, frames: Array, rows: NDArray[np.intp], candidates: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the squared distance of each pair of a frame and a centroid."""
         distances = np.empty(len(rows), np.float32)
         step = max(1, _CACHED_VALUES // frames.shape[1])
-        every = len(rows) == len(frames)
         for first in range(0, len(rows), step):
             piece = slice(first, first + step)
             differences = np.take(self.centroids, candidates[piece], axis=0, mode="clip")
-            differences -= frames[piece] if every else np.take(frames, rows[piece], axis=0, mode="clip")
+            differences -= np.take(frames, rows[piece], axis=0, mode="clip")
             distances[piece] = np.einsum("ij,ij->i", differences, differences)
         return distances
 
@@ -193,6 +235,13 @@ class ScreenedNearestCentroid(NearestCentroid):
         nearest = np.repeat(np.minimum.reduceat(found, firsts), np.diff(firsts, append=len(rows)))
         left = found <= nearest * margin + least
         self._decide(frames, rows[left], candidates[left], labels)
+
+
+def _rounded_down(values: NDArray[np.float32], unit: np.float32) -> NDArray[np.float32]:
+    """Return numbers such that what is no lower than a value isn't rounded to less than its number."""
+    lower = values.copy()
+    lower -= np.abs(values) * unit
+    return lower
 
 
 class _Screen:
@@ -226,7 +275,9 @@ class _Screen:
         for _ in range(3):  # three times 8 bits hold float32's 24
             parts.append(left.to(dtype))
             left = left - parts[-1].float()
-        bounds = torch.from_numpy(np.stack([lost, np.linalg.norm(along, axis=1), rest], axis=1) * UP).to(dtype)
+        lengths = np.stack([lost, np.linalg.norm(along, axis=1), rest], axis=1) * UP
+        bounds = torch.from_numpy(lengths).to(dtype)
+        self.bounds: NDArray[np.float32] = bounds.float().numpy()
         made = torch.column_stack([rounded, *parts, -torch.ones(clusters, dtype=dtype, device="cpu"), bounds])
         width = Space.of(0, centred.shape[1], directions, rounding, 0).rounded.shape[1]
         self.columns = torch.zeros(width, clusters, dtype=dtype, device="cpu")

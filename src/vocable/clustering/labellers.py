@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from vocable.clustering.rounded_frames import Directions, Rounding
 
 # Seconds, measured at 768 values with AMX and with Zen 4: what a product takes in float32; what rounding a frame takes for each
-# value; what a frame takes that is rounded along some directions, besides products; what finding these takes; loading torch.
+# value; what a frame takes that is rounded along some directions, besides products; what finding these takes; what another
+# centroid's distance takes for each value; loading torch.
 _PRODUCT = 2e-11
 _COST = 2.2e-9
 _APART = 1e-6
 _DIRECTING = 0.2
+_DISTANCE = 4.5e-10
 _LOADING = 2.0
 
 _MANY_VALUES = 192  # of which half or fewer may tell most centroids apart
@@ -99,13 +101,13 @@ class CpuLabeller:
     def __call__(self, centroids: Array, shift: Array | None = None) -> NearestCentroid:
         if not self._screens(centroids.dtype, *centroids.shape):
             return NearestCentroid(centroids, shift)
-        directions = self._for_one_pass(centroids) if shift is None else None
+        directions, worth = self._for_one_pass(centroids) if shift is None else (None, 0.0)
         here = directions is not None or (shift is not None and self._found.get(_key(shift)) is not None)
         if _rounding() == "float32" and not here:
             return NearestCentroid(centroids, shift)
         from vocable.clustering.assignment_screened import ScreenedNearestCentroid
 
-        return ScreenedNearestCentroid(centroids, shift, directions, _rounding())
+        return ScreenedNearestCentroid(centroids, shift, directions, _rounding(), worth)
 
     def prepared(self, frames: Array, shift: Array, clusters: int, memory: int) -> Sliceable:
         if 2 * frames.nbytes > memory or not self._screens(frames.dtype, clusters, frames.shape[1]):
@@ -130,18 +132,21 @@ class CpuLabeller:
     def walk(self, source: ArraySource, measures: Measures) -> Walk | None:
         return None
 
-    def _for_one_pass(self, centroids: Array) -> Directions | None:
-        """Return the centroids' directions where it pays to find them, and to bring each frame to them once."""
+    def _for_one_pass(self, centroids: Array) -> tuple[Directions | None, float]:
+        """Return the centroids' directions where it may pay to find them, and to bring each frame to them once.
+
+        And how many distances a frame may take, beside that from one centroid, for it to pay really.
+        """
         from vocable.clustering.rounded_frames import Directions
 
         clusters, dim = centroids.shape
         if self.frames * _PRODUCT * clusters * dim / bfloat16_speed() < _DIRECTING:
-            return None
+            return None, 0.0
         directions = Directions.of(centroids, centroids.mean(axis=0))
         if directions is None:
-            return None
+            return None, 0.0
         gain = self._gain(clusters, directions) - _PRODUCT * directions.columns.size
-        return directions if self.frames * gain > _DIRECTING else None
+        return (directions if self.frames * gain > _DIRECTING else None), gain / (_DISTANCE * dim)
 
     def _gain(self, clusters: int, directions: Directions | None) -> float:
         """Return the seconds that directions spare a frame whose values along them are there."""

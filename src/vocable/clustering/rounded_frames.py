@@ -28,7 +28,7 @@ BESIDE = 7
 """Columns beside a frame's values: three for a centroid's bias, a level, and three lengths."""
 
 _TILE = 32  # columns come in multiples of what matrix units take at a time
-_ROWS = 2048  # of frames rounded at a time
+_ROWS = 512  # of frames rounded at a time
 _FEW_VALUES = 128  # of which none are left out
 _KEPT = 0.93  # of the frames' squares around the point; their directions are enough to tell most centroids apart
 _LOOKED_AT = 8  # frames to a value, for the directions
