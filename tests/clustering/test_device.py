@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -12,8 +10,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
 
 pytest.importorskip("triton", reason="Triton isn't installed: it comes with torch's builds for GPUs")
 

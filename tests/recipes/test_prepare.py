@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def test_labels_that_the_fit_found_are_those_of_a_labelling(
     """Frames of utterances that were fitted to aren't made again, and what couldn't be read is left out all the same."""
     from vocable.units.labelling import LabelBlocks
 
+    corpus = shutil.copytree(corpus, tmp_path / "corpus")
     write_audio(corpus / "long.wav", 3.0, 77)
     cut = (corpus / "long.wav").read_bytes()
     (corpus / "cut.wav").write_bytes(cut[:44] + b"\xff\xff\xff\x7f" * (len(cut) // 4))
