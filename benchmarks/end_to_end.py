@@ -28,6 +28,7 @@ CLUSTERS = 100
 SPEEDS = (1.0, 0.9, 1.1, 0.95, 1.05, 0.85)
 """At which speech is played, one after the other, for a corpus six times as long."""
 CORES = 2
+LONGER = "speech, played at six speeds"
 
 _PIECES = str(Path(__file__).with_name("public_pieces.py"))
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -170,7 +171,10 @@ def cases(arguments: argparse.Namespace) -> dict[str, Any]:
 
         return dict([_case(_made(arguments.cache / "sweeps"), "made sound")])
     folder = arguments.speech.resolve()
-    return dict([_case(folder, "speech"), _case(_at_speeds(folder, arguments.cache), "speech, played at six speeds")])
+    cases = dict([_case(folder, "speech")])
+    if any(part in LONGER for part in arguments.case or [""]):  # which takes a while to make
+        cases |= dict([_case(_at_speeds(folder, arguments.cache), LONGER)])
+    return cases
 
 
 def _case(folder: Path, kind: str) -> tuple[str, dict[str, Any]]:
