@@ -160,6 +160,25 @@ def test_torch_in_low_precision_labels_alike() -> None:
         torch.set_float32_matmul_precision(before)
 
 
+def test_pairs_as_many_as_frames_are_still_pairs() -> None:
+    """As happened when as many distances were wanted as there were frames, and each frame's was taken."""
+    rng = np.random.default_rng(0)
+    centroids, frames = (rng.standard_normal((size, 5)).astype(np.float32) for size in (4, 6))
+    rows, candidates = np.array([0, 0, 1, 1, 4, 5]), np.array([3, 1, 2, 0, 0, 1])
+    found = ScreenedNearestCentroid(centroids)._float32_distances(frames, rows, candidates)
+    assert np.allclose(found, ((frames[rows] - centroids[candidates]) ** 2).sum(axis=1), rtol=1e-5)
+
+
+def test_batches_of_all_sizes_label_alike() -> None:
+    rng = np.random.default_rng(1)
+    centroids, frames = (rng.standard_normal((size, 40)).astype(np.float32) for size in (300, 400))
+    expected = NearestCentroid(centroids)(frames)
+    for make in (in_bfloat16, along_directions_in_float32):
+        label = make(centroids)
+        for size in range(32, 400, 3):
+            assert np.array_equal(label(frames[:size]), expected[:size])
+
+
 def test_frames_of_which_most_are_far_longer_label_the_others_right() -> None:
     """What tells about how far frames lie is taken from some of them, and may not hold in float32."""
     rng = np.random.default_rng(0)
