@@ -74,9 +74,9 @@ def encoded(folder: Path, count: int, speeds: tuple[float, ...] = SPEEDS) -> Fra
     encoder = _encoder().eval()
 
     def frames(waveform: NDArray[np.float32]) -> Frames:
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.inference_mode():
             convolved = encoder[0](torch.from_numpy(waveform)[None, None]).transpose(1, 2)
-            out: Frames = encoder[1](convolved)[0].float().numpy()
+            out: Frames = encoder[1](convolved)[0].numpy()
         return out
 
     return _gathered((frames(waveform) for waveform in waveforms(folder, speeds)), count, folder)

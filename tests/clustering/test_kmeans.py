@@ -283,6 +283,11 @@ def test_passes_end_when_told() -> None:
     assert default.history_ == told.history_
 
 
+def test_quick_passes_are_made_for_less() -> None:
+    assert tolerance(200_000, 500, 768) == tolerance(10_000_000, 2000, 768) == 5e-4
+    assert 1e-4 == tolerance(1000, 10, 39) < tolerance(100_000, 100, 39) < 5e-4
+
+
 def test_many_frames_are_gone_through_on_growing_samples() -> None:
     lines: list[str] = []
     KMeans(20, random_state=0, verbose=lines.append).fit(mixture(40_000))

@@ -46,7 +46,7 @@ class KMeans(Estimator):
         init: `k-means++` (greedy; k-means|| above 2048 clusters), `random`, or centroids of shape (clusters, dim).
         n_init: starts, of which the one with the lowest inertia is kept; "auto" is 1.
         max_iter: passes over all frames; with `minibatch`, counted in batches.
-        tol: `lloyd` ends when a pass lowers the inertia by less than this part of it, by default 0.001, or less where passes are
+        tol: `lloyd` ends when a pass lowers the inertia by less than this part of it, by default 0.0005, or less where passes are
             quick; `minibatch` as in scikit-learn, by default 0.
         random_state: seed.
         algorithm: `lloyd`, on growing samples and then all frames; or `minibatch`, scikit-learn's MiniBatchKMeans.

@@ -32,7 +32,7 @@ _LEAST_SEEDING_FRAMES = 20
 
 _GROWTH = 4
 _LARGEST_SAMPLE = 0.5  # a pass over a larger one costs about as much as one over all
-_LONG_PASS = 4e9  # products in a pass over a million frames of 39 values and 100 clusters
+_LONG_PASS = 1e9  # products in a pass over a quarter of a million frames of 39 values and 100 clusters
 _FEW_VALUES = 1 << 22  # so few take little time in float64
 _SQUARED_SAFELY = (1e-12, 1e12)  # largest values whose squares float32 holds
 _REPAIRED = 128  # empty clusters that one pass fills from all its frames; more are rare, and filled from the sample
@@ -138,7 +138,7 @@ def tolerance(frames: int, n_clusters: int, dim: int) -> float:
 
     Quick passes are worth making for less.
     """
-    return float(np.clip(1e-3 * np.sqrt(frames * n_clusters * dim / _LONG_PASS), 1e-4, 1e-3))
+    return float(np.clip(5e-4 * np.sqrt(frames * n_clusters * dim / _LONG_PASS), 1e-4, 5e-4))
 
 
 def _key(surveyed: Surveyed, settings: LloydSettings, grid: Grid, given: Array | None) -> str:

@@ -54,7 +54,7 @@ class FitSettings:
     max_iter: int | None = None
     """Passes over the frames at most; 300 for lloyd, 100 for minibatch."""
     tol: float | None = None
-    """lloyd ends when a pass lowers the inertia by less than this part, 0.001 or less; minibatch as scikit-learn, 0."""
+    """lloyd ends when a pass lowers the inertia by less than this part, 0.0005 or less; minibatch as scikit-learn, 0."""
     init: Literal["k-means++", "random"] = "k-means++"
     """How centroids start."""
     batch_size: int = 10000
