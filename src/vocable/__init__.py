@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vocable.errors import UnsafeFileError as UnsafeFileError
     from vocable.errors import VocableError as VocableError
     from vocable.errors import WorkerError as WorkerError
+    from vocable.features import EncoderLayer as EncoderLayer
     from vocable.features import FrameAppender as FrameAppender
     from vocable.features import LogMel as LogMel
     from vocable.features import Mfcc as Mfcc
@@ -34,6 +35,7 @@ _HOMES = {
     "Alignments": "vocable.timelines",
     "Codebook": "vocable.clustering",
     "DiskFullError": "vocable.errors",
+    "EncoderLayer": "vocable.features",
     "FeatureSpec": "vocable.artefacts.feature_spec",
     "FrameAppender": "vocable.features",
     "InputError": "vocable.errors",

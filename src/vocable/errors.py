@@ -36,6 +36,16 @@ class MismatchError(VocableError):
     """Two artefacts that don't belong together: a codebook of other frames, labels of another manifest."""
 
 
+class UnknownNormalizationError(InputError):
+    """A checkpoint that doesn't say whether its waveforms are normalised."""
+
+    def __init__(self, path: object, why: str = "") -> None:
+        super().__init__(
+            f"{path} doesn't say whether its waveforms are normalised{f' ({why})' if why else ''}: "
+            "give --waveform-normalization none (as for base models) or utterance (as for large ones)"
+        )
+
+
 class UnsafeFileError(VocableError):
     """A foreign file that asks for more than plain arrays; nothing of it was run."""
 

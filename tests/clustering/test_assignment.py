@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from clustering.made import KINDS, brute_force
 from vocable.clustering import labellers
+from vocable.execution import processor
 from vocable.clustering.assignment import NearestCentroid
 from vocable.clustering.assignment_screened import ScreenedNearestCentroid
 from vocable.clustering.assignment_torch import TorchNearestCentroid
@@ -232,7 +233,7 @@ def test_hardly_any_frame_is_decided_in_float64(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_processors_that_are_fast_at_bfloat16_are_known(cpuinfo: str, speed: float) -> None:
-    assert labellers.speed_told(cpuinfo) == speed
+    assert processor.speed_told(cpuinfo) == speed
 
 
 @settings(max_examples=30)

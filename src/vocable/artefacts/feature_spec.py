@@ -65,12 +65,28 @@ class FeatureSpec:
         return self.sample_rate / self.hop
 
     def frame_count(self, samples: int) -> int:
-        """Return how many frames `samples` samples give: 1 + floor((samples - receptive_field) / hop), or none."""
-        return 0 if samples < self.receptive_field else 1 + (samples - self.receptive_field) // self.hop
+        """Return how many frames `samples` samples give: 1 + floor((samples - receptive_field) / hop), or none.
+
+        Chunks as fairseq makes them are counted each by itself.
+        """
+        chunk = self._chunk
+        whole, rest = divmod(samples, chunk) if chunk else (0, samples)
+        return whole * self._frames_of(chunk) + self._frames_of(rest)
 
     def frame_time(self, frame: int) -> float:
         """Return the centre of a frame's analysis window, in seconds."""
-        return (frame * self.hop + self.receptive_field / 2) / self.sample_rate
+        chunk = self._chunk
+        whole, rest = divmod(frame, self._frames_of(chunk)) if chunk else (0, frame)
+        return (whole * chunk + rest * self.hop + self.receptive_field / 2) / self.sample_rate
+
+    @property
+    def _chunk(self) -> int:
+        """Samples of a chunk beyond which nothing is seen; 0 where there are none."""
+        kind, _, samples = self.chunking.partition(":")
+        return int(samples) if kind == "fairseq" and samples.isdecimal() and int(samples) >= self.receptive_field else 0
+
+    def _frames_of(self, samples: int) -> int:
+        return 0 if samples < self.receptive_field else 1 + (samples - self.receptive_field) // self.hop
 
     def identity(self) -> dict[str, Any]:
         """Return what decides whether two specs are equal, as a JSON value."""

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vocable.checkpoints.layouts import WrittenLayout
+from vocable.errors import InputError
+from vocable.models.config import WaveformNormalization
 from vocable.recipes.conversion import convert as convert_file
+from vocable.recipes.conversion import convert_encoder
 
 
 def convert(
-    source: Path,
+    source: str,
     target: Path,
     /,
     *,
+    to: WrittenLayout | None = None,
+    waveform_normalization: WaveformNormalization | None = None,
     manifest: Path | None = None,
     sample_rate: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Convert a file to the form that the target's ending names.
+    """Convert a file to the form that the target's ending names, or an encoder to the layout that --to names.
 
     Codebooks: .safetensors, .npy, and scikit-learn's models (pickle, joblib), which are read without running anything in
-    them. Labels: .km, .units, .rle. Manifests: .tsv, .scp, .csv, .jsonl, .parquet.
+    them. Labels: .km, .units, .rle. Manifests: .tsv, .scp, .csv, .jsonl, .parquet. Encoders: HuBERT, wav2vec 2.0 and WavLM of
+    fairseq, transformers, torchaudio, s3prl and Microsoft.
 
     Parameters
     ----------
     source
-        The file to read.
+        The file to read; of an encoder a folder, too, or a name on the Hub.
     target
-        The file to write.
+        The file to write; of an encoder a folder, or with --to fairseq a file.
+    to
+        The layout of an encoder.
+    waveform_normalization
+        How an encoder's waveforms are normalised, in place of what its checkpoint says.
     manifest
         Whose utterance ids labels get that don't hold them, for .units.
     sample_rate
@@ -34,4 +45,11 @@ def convert(
     overwrite
         Replace the target if it is there.
     """
-    print(f"{target}: {convert_file(source, target, manifest, sample_rate, overwrite)}")
+    if to is None:
+        if waveform_normalization is not None:
+            raise InputError("--waveform-normalization is for encoders: give --to, too")
+        print(f"{target}: {convert_file(Path(source), target, manifest, sample_rate, overwrite)}")
+        return
+    if manifest is not None or sample_rate is not None:
+        raise InputError("--manifest and --sample-rate are for labels and manifests: leave them out with --to")
+    print(f"{target}: {convert_encoder(source, target, to, waveform_normalization, overwrite)}")

@@ -13,6 +13,8 @@ from vocable.cli.options import Running
 from vocable.cli.tables import report_skipped, shown
 from vocable.errors import InputError
 from vocable.execution.engine import Engine
+from vocable.features.encoder_layer import EncoderFile, Precision
+from vocable.models.config import WaveformNormalization
 from vocable.recipes import fairseq
 from vocable.recipes.fitting import FitSettings
 
@@ -89,6 +91,52 @@ def dump_mfcc_feature(
     """
     with Engine(running.work()) as engine:
         made = fairseq.dump_mfcc(tsv_dir, split, nshard, rank, feat_dir, engine, sample_rate, _warn)
+    print(f"{made.npy}: {made.utterances:,} utterances, {made.frames:,} frames")
+
+
+def dump_hubert_feature(
+    tsv_dir: Path,
+    split: str,
+    ckpt_path: str,
+    layer: int,
+    nshard: int,
+    rank: int,
+    feat_dir: Path,
+    /,
+    *,
+    max_chunk: int = 1_600_000,
+    precision: Precision = "float32",
+    waveform_normalization: WaveformNormalization | None = None,
+    running: Running = Running(),
+) -> None:
+    """Write {split}_{rank}_{nshard}.npy and .len with frames of a layer of HuBERT.
+
+    Parameters
+    ----------
+    tsv_dir
+        Folder of {split}.tsv.
+    split
+        Name of the manifest.
+    ckpt_path
+        The checkpoint; wav2vec 2.0 and WavLM and other tools' files are taken, too.
+    layer
+        From 1; a layer that doesn't exist is an error.
+    nshard
+        Number of shards.
+    rank
+        Which shard, from 0.
+    feat_dir
+        Folder for the features.
+    max_chunk
+        Samples that go through the model at once.
+    precision
+        bfloat16 is faster where the device is; auto takes it there.
+    waveform_normalization
+        In place of what the checkpoint says.
+    """
+    encoder = EncoderFile(ckpt_path, waveform_normalization, precision)
+    with Engine(running.work()) as engine:
+        made = fairseq.dump_hubert(tsv_dir, split, encoder, layer, nshard, rank, feat_dir, engine, max_chunk, _warn)
     print(f"{made.npy}: {made.utterances:,} utterances, {made.frames:,} frames")
 
 

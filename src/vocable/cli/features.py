@@ -1,4 +1,4 @@
-"""`vocable features mfcc|logmel`."""
+"""`vocable features mfcc|logmel|CHECKPOINT`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from cyclopts import Parameter
 
 from vocable.cli.options import Audio, Part, Running
 from vocable.cli.tables import print_table, report_skipped
+from vocable.features.encoder_layer import Precision
 from vocable.features.normalization import Scope
+from vocable.models.config import WaveformNormalization
+from vocable.models.taps import TapName
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.features import dump_source
 from vocable.recipes.frames import FrameChoice
@@ -70,6 +73,54 @@ def logmel(
         Filters: 40 as MelHuBERT has them, 80 or any other number as Kaldi has them.
     """
     choice = FrameChoice(features="logmel", mel_bins=mel_bins, normalize=dump.normalize, context=dump.context)
+    _dump(audio, choice, dump, source, running, part)
+
+
+def encoder(
+    checkpoint: str,
+    audio: Path,
+    /,
+    *,
+    layer: int | None = None,
+    tap: TapName = "block",
+    chunking: str = "windows",
+    precision: Precision = "float32",
+    waveform_normalization: WaveformNormalization | None = None,
+    dump: Dump,
+    source: Audio = CorpusSettings(),
+    running: Running = Running(),
+    part: Part = Part(),
+) -> None:
+    """Dump frames of a layer of an encoder: vocable features CHECKPOINT AUDIO --layer L.
+
+    Parameters
+    ----------
+    checkpoint
+        HuBERT, wav2vec 2.0 or WavLM: a file of fairseq's, torchaudio's or s3prl's, a folder of transformers' or ours, or a name
+        on the Hub.
+    audio
+        A folder of audio, or a manifest.
+    layer
+        From 1: the output of the layer-th block, residual included, without any final norm.
+    tap
+        The whole block's output, or what attention or ffn add to it; final is behind the last layer's final norm.
+    chunking
+        How long audio goes through: windows, windows:LENGTH:CONTEXT in frames, or fairseq:SAMPLES.
+    precision
+        bfloat16 is faster where the device is; auto takes it there.
+    waveform_normalization
+        In place of what the checkpoint says.
+    """
+    choice = FrameChoice(
+        encoder=checkpoint,
+        layer=layer,
+        tap=tap,
+        chunking=chunking,
+        precision=precision,
+        waveform_normalization=waveform_normalization,
+        normalize=dump.normalize,
+        context=dump.context,
+    )
     _dump(audio, choice, dump, source, running, part)
 
 

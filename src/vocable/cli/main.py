@@ -32,7 +32,7 @@ COMMANDS = {
     "manifest": "List the usable audio of a folder, or convert a manifest.",
     "kmeans": "Fit a codebook to frames, straight from audio or from a folder of dumped ones.",
     "units": "Label audio, or dumped frames, with a codebook. The codebook says which frames it is for.",
-    "convert": "Convert a file to the form that the target's ending names.",
+    "convert": "Convert a file to the form that the target's ending names, or an encoder to the layout that --to names.",
     "inspect": "Say in words what a file or folder is; with the options, check that labels fit what they are to be used with.",
 }
 GROUPS = {
@@ -41,6 +41,7 @@ GROUPS = {
         {
             "mfcc": "Dump mel-frequency cepstra with deltas, 39 values every 10 ms, as fairseq's dump_mfcc_feature does.",
             "logmel": "Dump log mel energies every 10 ms.",
+            "encoder": "Dump frames of a layer of an encoder: vocable features CHECKPOINT AUDIO --layer L.",
         },
     ),
     "evaluate": (
@@ -54,6 +55,7 @@ GROUPS = {
         "The commands of fairseq's simple_kmeans, argument for argument.",
         {
             "wav2vec_manifest": "Write train.tsv and valid.tsv: the root, then a path and a number of samples a line.",
+            "dump_hubert_feature": "Write {split}_{rank}_{nshard}.npy and .len with frames of a layer of HuBERT.",
             "dump_mfcc_feature": "Write {split}_{rank}_{nshard}.npy and .len with 39 MFCCs every 10 ms.",
             "learn_kmeans": "Fit mini-batch k-means to dumped features, with scikit-learn's meaning of all options.",
             "dump_km_label": "Write {split}_{rank}_{nshard}.km with the label of each frame.",
@@ -114,7 +116,7 @@ def run(arguments: list[str]) -> int:
     words = [item for item in arguments if not item.startswith("-")]
     app = _commands(listed=not words or (len(words) == 1 and words[0] in GROUPS))
     try:
-        dashed = [_dashed(item) for item in arguments]
+        dashed = _named([_dashed(item) for item in arguments])
         with spelled_out(dashed):
             result = app(dashed, exit_on_error=False, print_error=True, result_action="return_value")
         return result if isinstance(result, int) else 0
@@ -133,6 +135,17 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("vocable: stopped; run the same command again to go on", file=sys.stderr)
         return 130
+
+
+def _named(arguments: list[str]) -> list[str]:
+    """Put in the command that is left out in `vocable features CHECKPOINT`, which is `features encoder CHECKPOINT`."""
+    if (
+        arguments[:1] == ["features"]
+        and len(arguments) > 1
+        and arguments[1] not in (*GROUPS["features"][1], "-h", "--help", "--version")
+    ):
+        return ["features", "encoder", *arguments[1:]]
+    return arguments
 
 
 def _dashed(argument: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_args
 
@@ -13,7 +14,7 @@ from vocable.errors import InputError
 from vocable.execution.engine import Work, check_device
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.fitting import MINIBATCH_ONLY, FitSettings
-from vocable.recipes.frames import FrameChoice
+from vocable.recipes.frames import ENCODER_ONLY, FrameChoice
 
 
 def available_cores() -> int:
@@ -76,13 +77,13 @@ Forms = Annotated[tuple[Literal["km", "units", "rle"], ...], Parameter(converter
 Names = Annotated[tuple[str, ...], Parameter(converter=_separated, show_default=False)]
 
 
-def refuse_idle(why: str, *groups: type[Any]) -> None:
-    """Refuse options of groups that would be ignored.
+def refuse_idle(why: str, *groups: type[Any], but: Sequence[str] = ()) -> None:
+    """Refuse options of groups that would be ignored, all but some.
 
     Raises:
         InputError: names them, and says why they have no effect.
     """
-    if idle := [name for group in groups for name in spelled(item.name for item in fields(group))]:
+    if idle := [name for group in groups for name in spelled(item.name for item in fields(group) if item.name not in but)]:
         raise InputError(f"{', '.join(idle)}: no effect here, since {why}; leave out what has none")
 
 
@@ -92,6 +93,10 @@ def check_together(frames: FrameChoice | None = None, fitting: FitSettings | Non
     Raises:
         InputError: names both.
     """
+    if frames is not None and frames.encoder is not None and (idle := spelled(["features", "mel_bins"])):
+        raise InputError(f"{idle[0]} and --encoder: frames are of one of them; give one")
+    if frames is not None and frames.encoder is None and (idle := spelled(ENCODER_ONLY)):
+        raise InputError(f"{idle[0]} goes with --encoder: give that, or leave it out")
     if frames is not None and frames.features != "logmel" and spelled(["mel_bins"]):
         raise InputError(f"--mel-bins {frames.mel_bins} goes with --features logmel")
     if fitting is not None and fitting.algorithm == "lloyd" and (idle := spelled(MINIBATCH_ONLY)):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from vocable.cli.given_options import spelled
 from vocable.cli.options import Audio, Forms, Frames, Part, Running, check_together, refuse_idle
 from vocable.cli.tables import print_table, report_others, report_skipped
-from vocable.clustering.codebook import read_codebook
+from vocable.clustering.codebook import Codebook, read_codebook
 from vocable.errors import InputError, MismatchError
+from vocable.features.windows import chunking_of
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.dumped import stores_in
-from vocable.recipes.frames import FrameChoice, assume_frames
+from vocable.recipes.frames import ENCODER_ONLY, FrameChoice, assume_frames
 from vocable.recipes.units import label_source
 
 
@@ -65,21 +67,27 @@ def units(
         except MismatchError as error:
             raise MismatchError(f"{codebook}: {error}") from error
     else:
-        refuse_idle("without --assume-features the codebook says which frames it is for", FrameChoice)
+        refuse_idle("without --assume-features the codebook says which frames it is for", FrameChoice, but=_OF_ENCODER)
+        check_together(frames)
+        _check_asked(frames, book, codebook)
     if stores:
         if strict:
             raise InputError("--strict: dumped frames have nothing that could be left out; leave it out")
-        refuse_idle(f"the frames in {source} are dumped already", CorpusSettings)
+        refuse_idle(f"the frames in {source} are dumped already", CorpusSettings, FrameChoice)
     elif book.spec is not None and audio.sample_rate != book.spec.sample_rate and spelled(["sample_rate"]):
         raise InputError(f"--sample-rate {audio.sample_rate}: the codebook is for {book.spec.sample_rate} Hz; leave it out")
     forms = [f".{item}" for item in form]
     if dry_run:
         from vocable.recipes.plan import plan_stored_units, plan_units
 
-        plan = plan_stored_units(stores, book, work, forms) if stores else plan_units(source, audio, book, work, forms)
+        plan = (
+            plan_stored_units(stores, book, work, forms)
+            if stores
+            else plan_units(source, audio, book, work, forms, frames.encoder_file)
+        )
         print_table(f"{source} would become labels in {out}", plan.rows())
         return
-    made = label_source(source, book, out, name, forms, audio, work, strict, overwrite)
+    made = label_source(source, book, out, name, forms, audio, work, strict, overwrite, frames.encoder_file)
     if made.missing:
         report_others(made.missing, "the labels")
         return
@@ -87,3 +95,20 @@ def units(
     for path in made.files[1:]:
         print(path)
     report_skipped(made.skipped, made.record)
+
+
+_OF_ENCODER = ("encoder", *ENCODER_ONLY)
+
+
+def _check_asked(frames: FrameChoice, book: Codebook, path: Path) -> None:
+    """Refuse a layer, tap or chunking that isn't the codebook's; they needn't be given.
+
+    Raises:
+        MismatchError: says both.
+    """
+    if book.spec is None:
+        return
+    asked = {name: getattr(frames, name) for name in ("layer", "tap") if spelled([name])}
+    if spelled(["chunking"]):
+        asked["chunking"] = str(chunking_of(frames.chunking))
+    replace(book.spec, **asked).require_equal(book.spec, "the frames asked for", f"those that {path} is for")

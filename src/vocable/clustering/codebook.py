@@ -21,6 +21,7 @@ from vocable.clustering.assignment import Labels, NearestCentroid
 from vocable.clustering.labellers import labeller_for
 from vocable.clustering.sources import as_frames, check_finite
 from vocable.errors import InputError, MismatchError
+from vocable.features.extractors import FeatureExtractor
 from vocable.features.kaldi import Frames
 from vocable.features.normalization import Normalization, Scope
 from vocable.features.pipeline import FramePipeline
@@ -82,15 +83,18 @@ class Codebook:
             )
         return self._labels(_single(frames))
 
-    def label(self, waveforms: Sequence[Waveform]) -> list[Labels]:
+    def label(self, waveforms: Sequence[Waveform], extractor: FeatureExtractor | None = None) -> list[Labels]:
         """Return the units of utterances.
 
         Args:
             waveforms: each of shape (samples,), mono, at the sample rate of `spec`.
+            extractor: makes the frames that the codebook is for, before normalisation and context; needed where they are an
+                encoder's.
 
         Raises:
             InputError: they aren't finite.
-            MismatchError: the codebook doesn't say what frames it is for, or they are normalised by speakers nobody names here.
+            MismatchError: the codebook doesn't say what frames it is for, they aren't the extractor's, or they are normalised by
+                speakers nobody names here.
         """
         if self.spec is None:
             raise MismatchError("the codebook doesn't say what frames it is for: make them, and use assign()")
@@ -98,7 +102,9 @@ class Codebook:
             raise MismatchError("the codebook is for frames normalised per speaker: label a manifest that has speakers instead")
         pipeline = FramePipeline(self.spec.base, self.normalization, self.spec.context)
         labels = []
-        for frames in pipeline.frames_of(waveforms):
+        if extractor is not None:
+            self.spec.base.require_equal(extractor.spec, "the codebook's frames", "the extractor's")
+        for frames in pipeline.frames_of(waveforms, extractor):
             check_finite(frames)
             labels.append(self._labels(frames))
         return labels

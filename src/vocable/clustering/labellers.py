@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,6 +11,7 @@ import numpy as np
 from vocable.clustering.assignment import Array, NearestCentroid
 from vocable.clustering.sources import ArraySource
 from vocable.execution.engine import check_device
+from vocable.execution.processor import bfloat16_speed
 
 if TYPE_CHECKING:
     from vocable.clustering.passes import Measures, Walk
@@ -223,23 +221,3 @@ class _KernelLabeller(_TorchLabeller):
         from vocable.clustering.passes_device import DeviceWalk, suits
 
         return DeviceWalk(source, measures) if isinstance(source, DeviceSource) and suits(measures) else None
-
-
-@cache
-def bfloat16_speed() -> float:
-    """Return how many times as fast this processor multiplies bfloat16 as float32; 1 if that isn't known."""
-    path = Path("/proc/cpuinfo")
-    return speed_told(path.read_text()) if platform.machine() == "x86_64" and path.exists() else 1.0
-
-
-def speed_told(cpuinfo: str) -> float:
-    """Return how many times as fast a processor, as Linux describes it, multiplies bfloat16 as float32.
-
-    Intel's with AMX are eight times as fast, and AMD's twice since Zen 4; others that have instructions for it are no faster.
-    """
-    fields = dict(line.partition(":")[::2] for line in cpuinfo.partition("\n\n")[0].splitlines())
-    described = {key.strip(): value.strip() for key, value in fields.items()}
-    flags = described.get("flags", "").split()
-    if "amx_bf16" in flags:
-        return 8.0
-    return 2.0 if "avx512_bf16" in flags and described.get("vendor_id") == "AuthenticAMD" else 1.0

@@ -38,6 +38,19 @@ def single_threaded() -> Iterator[None]:
                 _take_control()
 
 
+@contextmanager
+def torch_single_threaded() -> Iterator[None]:
+    """Let torch's operations on the CPU use one thread while the block runs."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _take_control() -> None:
     """Let this thread change the setting: threadpoolctl passes over what other threads than the first one to do so ask for."""
     for library in _blas().lib_controllers:

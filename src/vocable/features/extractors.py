@@ -12,6 +12,7 @@ from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.decoding import Waveform
 from vocable.errors import InputError
 from vocable.execution.threads import single_threaded
+from vocable.features.encoder_layer import EncoderFile, require_encoder
 from vocable.features.kaldi import FilterBank, Frames, cepstral_matrix, deltas
 from vocable.features.waveforms import as_waveforms
 
@@ -109,12 +110,20 @@ class LogMel:
             return [self._bank(waveform) for waveform in mono]
 
 
-def extractor_of(spec: FeatureSpec, device: str = "cpu") -> FeatureExtractor:
+def extractor_of(spec: FeatureSpec, device: str = "cpu", encoder: EncoderFile | None = None) -> FeatureExtractor:
     """Return the extractor that makes the frames of a spec, before normalisation and context.
+
+    Args:
+        spec: of the frames.
+        device: where they are made.
+        encoder: which makes them, for frames of kind `encoder`.
 
     Raises:
         InputError: the spec names settings that no extractor here has.
+        MismatchError: the encoder is missing, or is another one.
     """
+    if spec.kind == "encoder":
+        return require_encoder(encoder, spec).extractor(spec, device)
     settings = spec.parameters
     made: FeatureExtractor
     try:

@@ -17,6 +17,7 @@ from vocable.audio.faults import AudioFault, Skipped, lost
 from vocable.audio.manifest import Utterance
 from vocable.errors import InputError
 from vocable.execution.stages import Finished
+from vocable.features.encoder_layer import EncoderFile
 from vocable.features.extractors import FeatureExtractor, extractor_of
 from vocable.features.kaldi import Frames
 from vocable.features.normalization import Normalization, stack_context
@@ -83,6 +84,7 @@ class FramePipeline:
         base: what the extractor makes.
         normalization: applied to it.
         context: neighbours stacked on each side after that.
+        encoder: makes them, where they are an encoder's.
         lenient: as fairseq's scripts are: an utterance may have another length than the manifest says, and one shorter than
             a frame has no frames.
     """
@@ -91,6 +93,7 @@ class FramePipeline:
     normalization: Normalization = field(default_factory=Normalization)
     context: int = 0
     lenient: bool = False
+    encoder: EncoderFile | None = None
 
     def __post_init__(self) -> None:
         if self.context < 0:
@@ -105,17 +108,24 @@ class FramePipeline:
     @property
     def key(self) -> str:
         """Digest of all that frames depend on beside the audio: the spec, and what it doesn't say."""
-        return digest_of([self.spec.identity(), self.lenient, self.normalization.speakers_digest])
+        precision = [] if self.encoder is None else [self.encoder.precision]
+        return digest_of([self.spec.identity(), self.lenient, self.normalization.speakers_digest, *precision])
 
     def open(self, device: str) -> Callable[[Block], BlockFrames]:
         """Make the extractor on `device` and return the function that turns a block into frames."""
-        extractor = extractor_of(self.base, device)
+        extractor = extractor_of(self.base, device, self.encoder)
         return lambda block: self._frames(block, extractor)
 
-    def frames_of(self, waveforms: Sequence[Waveform]) -> list[Frames]:
-        """Return the frames of waveforms at the base's sample rate, each of shape (frames, dim)."""
+    def frames_of(self, waveforms: Sequence[Waveform], extractor: FeatureExtractor | None = None) -> list[Frames]:
+        """Return the frames of waveforms at the base's sample rate, each of shape (frames, dim).
+
+        Args:
+            waveforms: of the utterances.
+            extractor: makes the frames, if it stands ready.
+        """
+        extractor = extractor or extractor_of(self.base, "cpu", self.encoder)
         with np.errstate(over="ignore", invalid="ignore"):  # whoever labels them looks whether they are finite
-            return [self._finished(frames) for frames in extractor_of(self.base, "cpu")(waveforms)]
+            return [self._finished(frames) for frames in extractor(waveforms)]
 
     def _finished(self, frames: Frames, speaker: str | None = None) -> Frames:
         return stack_context(self.normalization(frames, speaker), self.context)

@@ -86,7 +86,7 @@ def claim_with_audio(
     out: Path, settings: FitSettings, corpus: CorpusSettings, frames: FrameChoice, opened: Corpus, work: Work
 ) -> Claim:
     """Return the claim on a codebook that is fitted to audio."""
-    chosen = {**asdict(corpus), **asdict(settings), **asdict(frames)}
+    chosen = {**asdict(corpus), **asdict(settings), **frames.state()}
     return _claim(out, {**chosen, "device": work.kind, "audio": opened.state})
 
 

@@ -10,8 +10,10 @@ import numpy as np
 from vocable.artefacts.tensors import is_safetensors
 from vocable.artefacts.writing import replacing
 from vocable.audio.manifest_files import is_manifest, read_manifest, write_manifest
+from vocable.checkpoints.layouts import WrittenLayout
 from vocable.clustering.codebook import read_codebook
 from vocable.errors import InputError
+from vocable.models.config import WaveformNormalization
 from vocable.recipes.checking import read_rows_of
 from vocable.recipes.companion_manifest import manifest_beside
 from vocable.recipes.corpus import CorpusSettings
@@ -55,6 +57,30 @@ def convert(
         write_manifest(target, found)
         return f"{len(found):,} utterances"
     return _codebook(source, target)
+
+
+def convert_encoder(
+    source: str, target: Path, to: WrittenLayout, normalization: WaveformNormalization | None, overwrite: bool
+) -> str:
+    """Write an encoder in another layout, and say what it is.
+
+    Args:
+        source: as `read_encoder` takes it.
+        target: a folder, or a file for fairseq's layout.
+        to: the layout.
+        normalization: of waveforms, in place of what the checkpoint says.
+        overwrite: replace the target.
+
+    Raises:
+        InputError: no such encoder, the target stands already, or the layout has no such encoder.
+    """
+    from vocable.checkpoints.encoders import read_encoder, write_encoder
+
+    found = read_encoder(source, normalization)
+    write_encoder(found, target, to, overwrite)
+    lost = sorted(set(found.heads) - set(read_encoder(target).heads))
+    without = f"; {', '.join(lost)}: has no place there" if lost else ""
+    return f"{found.config.family}, {found.config.layers} layers of {found.config.dim}, digest {found.digest[:12]}{without}"
 
 
 def _labels(source: Path, target: Path, manifest: Path | None) -> str:

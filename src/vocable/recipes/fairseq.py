@@ -19,6 +19,7 @@ from vocable.audio.scan import check_name, find_audio
 from vocable.clustering.codebook import Codebook, read_codebook
 from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Engine
+from vocable.features.encoder_layer import EncoderFile
 from vocable.features.extractors import Mfcc
 from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
@@ -123,13 +124,56 @@ def dump_mfcc(
     Raises:
         InputError: a file can't be used: features must line up with the manifest's rows.
     """
+    pipeline = FramePipeline(Mfcc(sample_rate).spec, lenient=True)
+    return _dump(tsv_dir, split, nshard, rank, feat_dir, pipeline, engine, warn)
+
+
+def dump_hubert(
+    tsv_dir: Path,
+    split: str,
+    encoder: EncoderFile,
+    layer: int,
+    nshard: int,
+    rank: int,
+    feat_dir: Path,
+    engine: Engine,
+    max_chunk: int,
+    warn: Callable[[str], None],
+) -> Dumped:
+    """Write `{split}_{rank}_{nshard}.npy` and `.len` with a layer's frames of a shard of `{split}.tsv`.
+
+    Long audio goes through in chunks as there: a frame is lost at each of their ends. A rest too short for a frame, at which the
+    original fails, has none.
+
+    Raises:
+        InputError: a file can't be used, or the encoder has no such layer.
+    """
+    if max_chunk < _FRAME_SAMPLES:
+        raise InputError(f"--max-chunk {max_chunk}: a frame takes {_FRAME_SAMPLES} samples; give at least as many")
+    pipeline = FramePipeline(encoder.spec(layer, chunking=f"fairseq:{max_chunk}"), lenient=True, encoder=encoder)
+    return _dump(tsv_dir, split, nshard, rank, feat_dir, pipeline, engine, warn)
+
+
+_FRAME_SAMPLES = 400
+
+
+def _dump(
+    tsv_dir: Path,
+    split: str,
+    nshard: int,
+    rank: int,
+    feat_dir: Path,
+    pipeline: FramePipeline,
+    engine: Engine,
+    warn: Callable[[str], None],
+) -> Dumped:
+    sample_rate = pipeline.base.sample_rate
     manifest = read_manifest(tsv_dir / f"{split}.tsv", sample_rate)
     if not len(manifest):
         raise InputError(f"{tsv_dir / f'{split}.tsv'} has no rows: list some audio in it")
     first, last = shard_bounds(len(manifest), nshard, rank)
     rows = [_looked_up(manifest, row, sample_rate, warn) for row in range(first, last)]
     shard = Manifest.of(rows, manifest.root, sample_rate)
-    pipeline = FramePipeline(Mfcc(sample_rate).spec, lenient=True)
     npy = feat_dir / f"{split}_{rank}_{nshard}.npy"
     return dump_frames(shard, pipeline, engine, npy, open_workplace(feat_dir), _require_all, manifest, overwrite=True)
 

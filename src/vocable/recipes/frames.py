@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -18,9 +18,12 @@ from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Payload, Stage
+from vocable.features.encoder_layer import EncoderFile, Precision, require_encoder
 from vocable.features.extractors import LogMel, Mfcc
 from vocable.features.normalization import Normalization, Scope, Statistics
 from vocable.features.pipeline import FramePipeline, warn_given_up
+from vocable.models.config import WaveformNormalization
+from vocable.models.taps import TapName
 from vocable.recipes.corpus import CorpusSettings, require_speakers
 
 _MOST_CONTEXT = 500  # ten seconds around each frame
@@ -38,8 +41,26 @@ class FrameChoice:
     """Take out mean and variance of each value."""
     context: int = 0
     """Neighbours stacked on each side of a frame."""
+    encoder: str | None = None
+    """Take frames of an encoder instead: a checkpoint of HuBERT, wav2vec 2.0 or WavLM, a file, a folder, or a name on the Hub."""
+    layer: int | None = None
+    """With --encoder: which layer's, from 1."""
+    tap: TapName = "block"
+    """With --encoder: the whole block's output, or what attention or ffn add; final is behind the last layer's final norm."""
+    chunking: str = "windows"
+    """With --encoder: how long audio goes through: windows, windows:LENGTH:CONTEXT in frames, or fairseq:SAMPLES."""
+    precision: Precision = "float32"
+    """With --encoder: bfloat16 is faster where the device is; auto takes it there."""
+    waveform_normalization: WaveformNormalization | None = None
+    """With --encoder: none or utterance, in place of what the checkpoint says."""
 
     def __post_init__(self) -> None:
+        if self.encoder is None:
+            for item in fields(self):
+                if item.name in ENCODER_ONLY and getattr(self, item.name) != item.default:
+                    raise InputError(f"--{item.name.replace('_', '-')} goes with --encoder: give that, or leave it out")
+        elif self.features != FrameChoice.features:
+            raise InputError(f"--features {self.features} and --encoder: frames are of one of them; give one")
         if self.features != "logmel" and self.mel_bins != FrameChoice.mel_bins:
             raise InputError(f"--mel-bins {self.mel_bins} goes with --features logmel")
         if self.mel_bins < 1:
@@ -56,11 +77,44 @@ class FrameChoice:
         if self.normalize == "speaker":
             require_speakers(source, corpus, "normalising per speaker")
 
+    @property
+    def encoder_file(self) -> EncoderFile | None:
+        """The encoder, and how it is run."""
+        return None if self.encoder is None else EncoderFile(self.encoder, self.waveform_normalization, self.precision)
+
+    def state(self) -> dict[str, Any]:
+        """Return what results depend on: an encoder counts by its weights, wherever they lie."""
+        values = asdict(self)
+        if self.encoder_file is None:
+            return {name: value for name, value in values.items() if name not in ("encoder", *ENCODER_ONLY)}
+        del values["features"], values["mel_bins"]
+        return {**values, "encoder": self.encoder_file.checkpoint().digest}
+
     def base(self, sample_rate: int) -> FeatureSpec:
-        """Return what the extractor makes, before normalisation and context."""
+        """Return what the extractor makes, before normalisation and context.
+
+        Raises:
+            InputError: there is no such encoder or layer, or it takes audio at another rate.
+        """
+        if self.encoder_file is not None:
+            return checked_rate(self.encoder_file.spec(self.layer, self.tap, self.chunking), sample_rate)
         if self.features == "mfcc":
             return Mfcc(sample_rate).spec
         return LogMel.preset(self.mel_bins, sample_rate).spec
+
+
+ENCODER_ONLY = ("layer", "tap", "chunking", "precision", "waveform_normalization")
+
+
+def checked_rate(spec: FeatureSpec, sample_rate: int) -> FeatureSpec:
+    """Return a spec whose frames are made of audio at this rate.
+
+    Raises:
+        InputError: they aren't.
+    """
+    if spec.sample_rate != sample_rate:
+        raise InputError(f"--sample-rate {sample_rate}: the encoder takes audio at {spec.sample_rate} Hz; leave it out")
+    return spec
 
 
 def pipeline_for(
@@ -76,22 +130,40 @@ def pipeline_for(
         folder: where finished blocks are kept.
         fitted: the part of it that the corpus's statistics are taken from, by default all.
     """
-    plain = FramePipeline(choice.base(sample_rate))
+    plain = FramePipeline(choice.base(sample_rate), encoder=choice.encoder_file)
     heard = fitted if fitted is not None and choice.normalize == "corpus" else manifest
-    return FramePipeline(plain.base, _normalization(choice.normalize, plain, heard, engine, folder), choice.context)
+    return replace(plain, normalization=_normalization(choice.normalize, plain, heard, engine, folder), context=choice.context)
 
 
-def pipeline_of(codebook: Codebook, manifest: Manifest, engine: Engine, folder: Path) -> FramePipeline:
+def pipeline_of(
+    codebook: Codebook, encoder: EncoderFile | None, manifest: Manifest, engine: Engine, folder: Path
+) -> FramePipeline:
     """Return the pipeline that makes the frames a codebook is for; speakers' statistics are those of `manifest`.
 
     Raises:
-        MismatchError: the codebook doesn't say what frames it is for.
+        MismatchError: the codebook doesn't say what frames it is for, or they are of another encoder, or of one that isn't given.
     """
     spec = spec_of(codebook)
+    require_maker(spec, encoder)
+    plain = FramePipeline(spec.base, encoder=encoder)
     normalization = codebook.normalization
     if normalization.scope == "speaker":
-        normalization = _normalization("speaker", FramePipeline(spec.base), manifest, engine, folder)
-    return FramePipeline(spec.base, normalization, spec.context)
+        normalization = _normalization("speaker", plain, manifest, engine, folder)
+    return replace(plain, normalization=normalization, context=spec.context)
+
+
+def require_maker(spec: FeatureSpec, encoder: EncoderFile | None) -> None:
+    """Refuse an encoder that doesn't make the frames of a spec, before anything is made with it.
+
+    Raises:
+        MismatchError: it is another, it is missing, or the frames are no encoder's.
+    """
+    if spec.kind == "encoder":
+        found = require_encoder(encoder, spec)
+        made = found.spec(spec.layer, spec.tap or "block", spec.chunking)  # type: ignore[arg-type]
+        spec.base.require_equal(made, "the codebook's frames", f"those of {found.source}")
+    elif encoder is not None:
+        raise MismatchError(f"the codebook is for frames of kind {spec.kind!r}, which no encoder makes: leave out --encoder")
 
 
 def spec_of(codebook: Codebook) -> FeatureSpec:
@@ -119,7 +191,8 @@ def assume_frames(codebook: Codebook, choice: FrameChoice, sample_rate: int) -> 
         raise MismatchError(
             "an imported codebook doesn't hold the corpus's mean and variance: --normalize corpus can't be assumed"
         )
-    spec = FramePipeline(choice.base(sample_rate), Normalization(choice.normalize), choice.context).spec
+    base = choice.base(sample_rate)
+    spec = FramePipeline(base, Normalization(choice.normalize), choice.context).spec
     if spec.dim != codebook.centroids.shape[1]:
         raise MismatchError(
             f"the codebook's centroids have {codebook.centroids.shape[1]} values, frames of {choice.features} have {spec.dim}"

@@ -265,6 +265,6 @@ def _manifest(stem: Path, settings: Preparation) -> Manifest:
 
 def _json(settings: Preparation) -> Any:
     """Return the settings that results depend on, as JSON gives them back: tuples are lists there."""
-    values = asdict(settings)
+    values = {**asdict(settings), "frames": settings.frames.state()}
     del values["strict"]
     return json.loads(canonical_json(values))

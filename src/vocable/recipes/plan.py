@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.blocks import blocks_of
 from vocable.audio.faults import count_reasons
 from vocable.audio.manifest import Manifest
@@ -19,13 +18,14 @@ from vocable.audio.speakers import split
 from vocable.clustering.codebook import Codebook
 from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import duration
+from vocable.features.encoder_layer import EncoderFile
 from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
 from vocable.recipes.codebooks import claim_with_audio, claim_with_stores
 from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_usable
 from vocable.recipes.dumped import origin_of
 from vocable.recipes.fitting import FitSettings, require_frames_for, sampled_rows, sampled_utterances
-from vocable.recipes.frames import FrameChoice, require_speakers_for, spec_of
+from vocable.recipes.frames import FrameChoice, require_maker, require_speakers_for, spec_of
 from vocable.recipes.label_preparation import Preparation, claim_on
 from vocable.recipes.manifests import Splitting
 from vocable.units.units import unit_type
@@ -34,6 +34,7 @@ _PROBE_SECONDS = 30.0  # of audio: a few hundredths of a second of work
 _WORKER_BYTES = 150 << 20  # Python, NumPy and a block in flight
 _OPERATIONS_PER_SECOND = 20e9  # multiplications of k-means and of labelling on a core
 _READING = 500e6  # bytes of dumped frames a second, from a disk
+_TORCH_BYTES = 500 << 20
 _PASSES = 24  # of k-means over all frames of its sample, those over parts of it included
 _HELD = 4 << 30  # bytes of frames that a fit keeps
 _ROW_BYTES = 80  # of a manifest
@@ -113,7 +114,7 @@ def plan_labels(source: Path, out: Path, settings: Preparation, work: Work, over
     opened = _opened_for(frames, source, settings.corpus, work)
     _, claim = claim_on(out, opened, settings, work)
     claim.check(overwrite, source)
-    plan = _plan(opened, _spec(frames, settings.corpus), work, 1, _statistics(frames), fit, fit.clusters, settings.forms)
+    plan = _plan(opened, _pipeline(frames, settings.corpus), work, 1, _statistics(frames), fit, fit.clusters, settings.forms)
     return replace(plan, done=claim.is_settled())
 
 
@@ -128,25 +129,35 @@ def plan_fit(
     opened = _opened_for(frames, source, corpus, work)
     claim = claim_with_audio(out, fit, corpus, frames, opened, work)
     claim.check(overwrite, source)
-    return replace(_plan(opened, _spec(frames, corpus), work, 0, _statistics(frames), fit), done=claim.is_settled())
+    return replace(_plan(opened, _pipeline(frames, corpus), work, 0, _statistics(frames), fit), done=claim.is_settled())
 
 
-def plan_units(source: Path, corpus: CorpusSettings, codebook: Codebook, work: Work, forms: Sequence[str] = (".km",)) -> Plan:
+def plan_units(
+    source: Path,
+    corpus: CorpusSettings,
+    codebook: Codebook,
+    work: Work,
+    forms: Sequence[str] = (".km",),
+    encoder: EncoderFile | None = None,
+) -> Plan:
     """Estimate the labels of audio with a codebook that is there, in some forms.
 
     Raises:
-        MismatchError: the codebook doesn't say what frames it is for.
+        MismatchError: the codebook doesn't say what frames it is for, or they aren't the encoder's.
     """
     spec = spec_of(codebook)
+    require_maker(spec, encoder)
     opened = _opened(source, replace(corpus, sample_rate=spec.sample_rate), work)
     require_speakers_for(codebook.normalization.scope, opened.manifest)
-    return _plan(opened, spec, work, 1, int(codebook.normalization.scope == "speaker"), clusters=len(codebook), forms=forms)
+    pipeline = FramePipeline(spec.base, context=spec.context, encoder=encoder)
+    statistics = int(codebook.normalization.scope == "speaker")
+    return _plan(opened, pipeline, work, 1, statistics, clusters=len(codebook), forms=forms)
 
 
 def plan_dump(source: Path, corpus: CorpusSettings, frames: FrameChoice, work: Work) -> Plan:
     """Estimate a dump of frames."""
     opened = _opened_for(frames, source, corpus, work)
-    return _plan(opened, _spec(frames, corpus), work, 1, _statistics(frames))
+    return _plan(opened, _pipeline(frames, corpus), work, 1, _statistics(frames))
 
 
 def plan_stored_fit(stores: Sequence[StoredFrames], out: Path, fit: FitSettings, work: Work, overwrite: bool = False) -> Plan:
@@ -201,8 +212,8 @@ def _opened_for(frames: FrameChoice, source: Path, corpus: CorpusSettings, work:
     return opened
 
 
-def _spec(frames: FrameChoice, corpus: CorpusSettings) -> FeatureSpec:
-    return FramePipeline(frames.base(corpus.sample_rate), context=frames.context).spec
+def _pipeline(frames: FrameChoice, corpus: CorpusSettings) -> FramePipeline:
+    return FramePipeline(frames.base(corpus.sample_rate), context=frames.context, encoder=frames.encoder_file)
 
 
 def _statistics(frames: FrameChoice) -> int:
@@ -227,7 +238,7 @@ def _label_bytes(frames: int, clusters: int, forms: Sequence[str]) -> int:
 
 def _plan(
     opened: Corpus,
-    spec: FeatureSpec,
+    pipeline: FramePipeline,
     work: Work,
     cut: int,
     whole: float,
@@ -239,7 +250,7 @@ def _plan(
 
     Args:
         opened: the audio.
-        spec: of the frames.
+        pipeline: makes the frames; how they are normalised doesn't matter here.
         work: where it runs.
         cut: passes over the audio that the parts of the work share.
         whole: passes that each part makes.
@@ -247,7 +258,7 @@ def _plan(
         clusters: of the labels that are written.
         forms: of the labels.
     """
-    manifest = opened.manifest
+    manifest, spec = opened.manifest, pipeline.spec
     frames = sum(spec.frame_count(samples) for samples in manifest.samples.tolist())
     held, fitting = 0, 0.0
     if fit is not None:
@@ -262,12 +273,12 @@ def _plan(
         written = _label_bytes(frames, clusters, forms)
     else:
         written = frames * spec.dim * 4 if fit is None else fit.clusters * spec.dim * 4
-    seconds = (whole + cut / work.nshard) * manifest.seconds / _measured_rate(manifest, spec) + fitting
+    seconds = (whole + cut / work.nshard) * manifest.seconds / _measured_rate(manifest, pipeline) + fitting
     return Plan(
         utterances=len(manifest),
         frames=frames,
         written=written,
-        memory=work.workers * _WORKER_BYTES + 3 * 4 * held * spec.dim,
+        memory=work.workers * _worker_bytes(pipeline) + 3 * 4 * held * spec.dim,
         time=seconds / work.workers,
         seconds=manifest.seconds,
         skipped=count_reasons(opened.skipped),
@@ -275,9 +286,15 @@ def _plan(
     )
 
 
-def _measured_rate(manifest: Manifest, spec: FeatureSpec) -> float:
+def _worker_bytes(pipeline: FramePipeline) -> int:
+    """Return what a worker takes: with an encoder, torch, and the weights as they are read and as they are used."""
+    encoder = pipeline.encoder
+    return _WORKER_BYTES if encoder is None else _WORKER_BYTES + _TORCH_BYTES + 2 * encoder.checkpoint().bytes
+
+
+def _measured_rate(manifest: Manifest, pipeline: FramePipeline) -> float:
     """Return seconds of audio that a worker turns into frames in a second, from the first utterances."""
-    run = FramePipeline(spec.base, context=spec.context).open("cpu")
+    run = pipeline.open("cpu")
     for block in blocks_of(manifest, _PROBE_SECONDS):
         run(block)  # the first run also loads what the second needs
         begun = time.perf_counter()

@@ -12,11 +12,12 @@ from vocable.audio.faults import Skipped, require_none
 from vocable.audio.manifest import Manifest
 from vocable.clustering.codebook import Codebook
 from vocable.execution.engine import Engine, Work
+from vocable.features.encoder_layer import EncoderFile
 from vocable.features.store import StoredFrames
 from vocable.recipes.companion_manifest import possible_manifest_files
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_speakers, require_usable
 from vocable.recipes.dumped import joined_rows, origin_of, stores_in
-from vocable.recipes.frames import pipeline_of
+from vocable.recipes.frames import pipeline_of, require_maker, spec_of
 from vocable.recipes.labels import label_files, label_manifests, require_ids_for, write_label_files
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
 from vocable.recipes.stored_labels import label_stores
@@ -50,6 +51,7 @@ def label_source(
     work: Work,
     strict: bool = False,
     overwrite: bool = False,
+    encoder: EncoderFile | None = None,
 ) -> Labelled:
     """Label a folder of audio, a manifest, or a folder of dumped frames, and write the labels to `out`.
 
@@ -63,6 +65,7 @@ def label_source(
         work: where it runs.
         strict: make anything left out an error.
         overwrite: replace labels of something else.
+        encoder: makes the frames, where the codebook is for an encoder's.
 
     Raises:
         InputError: nothing to label, or labels of something else stand there.
@@ -74,11 +77,13 @@ def label_source(
         require_name(name)
     if codebook.normalization.scope == "speaker" and not stores:
         require_speakers(source, corpus, "normalising per speaker")
+    if not stores:
+        require_maker(spec_of(codebook), encoder)
     folder = open_workplace(out)
     with Engine(work) as engine:
         if stores:
             return _from_stores(stores, codebook, out, name or found, forms, engine, folder, overwrite)
-        return _from_audio(source, codebook, out, name or "units", forms, corpus, engine, folder, strict, overwrite)
+        return _from_audio(source, codebook, out, name or "units", forms, corpus, engine, folder, strict, overwrite, encoder)
 
 
 def _claim(
@@ -129,13 +134,14 @@ def _from_audio(
     folder: Path,
     strict: bool,
     overwrite: bool,
+    encoder: EncoderFile | None,
 ) -> Labelled:
     if codebook.spec is not None:
         corpus = replace(corpus, sample_rate=codebook.spec.sample_rate)
     opened = open_corpus(source, corpus, engine, folder)
     record = out / f"{name}.skipped.jsonl"
     require_usable(opened, source)
-    pipeline = pipeline_of(codebook, opened.manifest, engine, folder)
+    pipeline = pipeline_of(codebook, encoder, opened.manifest, engine, folder)
     made_from = {
         "codebook": codebook.digest,
         "frames": LabelBlocks(pipeline, codebook).key,

@@ -1,0 +1,163 @@
+"""Encoders out of any layout of files that people have, and into three of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vocable.artefacts.headers import write_header
+from vocable.artefacts.writing import part_beside, remove_leftovers, replacing, space_checked
+from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint
+from vocable.checkpoints.fairseq_encoder import fairseq_content, is_fairseq, read_fairseq
+from vocable.checkpoints.layouts import WrittenLayout
+from vocable.checkpoints.tensor_names import MASK_EMBEDDING
+from vocable.checkpoints.torch_files import read_torch_file
+from vocable.checkpoints.torchaudio_encoder import is_torchaudio, read_torchaudio
+from vocable.checkpoints.transformers_encoder import HEADS, is_transformers, read_transformers, transformers_content
+from vocable.checkpoints.vocable_encoder import is_vocable, read_vocable, vocable_content
+from vocable.errors import InputError
+from vocable.models.config import WaveformNormalization
+
+_HUB_ID = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+
+
+def read_encoder(source: str | Path, normalization: WaveformNormalization | None = None) -> EncoderCheckpoint:
+    """Open an encoder; its tensors are read when they are asked for.
+
+    Args:
+        source: a folder of ours or of transformers', a file of fairseq's, s3prl's, torchaudio's or WavLM's, or the name of a
+            model on the Hugging Face Hub, such as facebook/hubert-base-ls960 or hf:NAME@REVISION.
+        normalization: of waveforms; takes the place of what the checkpoint says.
+
+    Raises:
+        InputError: it isn't there, isn't whole, is of no known layout, or doesn't say whether waveforms are normalised.
+        UnsafeFileError: it asks for code to be run.
+    """
+    path = located(source)
+    found = _in_folder(path, normalization) if path.is_dir() else _in_file(path, normalization)
+    if normalization is not None and found.config.waveform_normalization != normalization:
+        found = replace(found, config=replace(found.config, waveform_normalization=normalization))
+    return found
+
+
+def write_encoder(checkpoint: EncoderCheckpoint, out: Path, layout: WrittenLayout, overwrite: bool = False) -> None:
+    """Write an encoder: a folder, or for fairseq's layout a file.
+
+    Raises:
+        InputError: something stands there already, and isn't to be replaced; or the layout has no such encoder.
+        DiskFullError: nothing half written stays.
+    """
+    if os.path.lexists(out) and not overwrite:
+        raise InputError(f"{out} stands already: give another path, or --overwrite")
+    if layout == "fairseq":
+        if out.is_dir():
+            raise InputError(f"{out} is a folder, and fairseq's layout is a file: give a path such as {out / 'model.pt'}")
+        content = fairseq_content(checkpoint)
+        with replacing(out) as file:
+            torch.save(content, file)
+        return
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file, and this layout is a folder: give another path")
+    if out.is_dir() and (others := sorted({item.name for item in out.iterdir()} - _OURS)):
+        raise InputError(f"{out} holds {others[0]}, which is not of an encoder: give another path")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out.parent)
+    part = part_beside(out)
+    try:
+        with space_checked(out):
+            part.mkdir()
+            if layout == "vocable":
+                header, tensors = vocable_content(checkpoint)
+                write_header(part / "config.json", header)
+            else:
+                header, preprocessor, tensors = transformers_content(checkpoint)
+                write_header(part / "config.json", header)
+                write_header(part / "preprocessor_config.json", preprocessor)
+                if others := {name: checkpoint.heads[name] for name in checkpoint.heads if name != MASK_EMBEDDING}:
+                    _save(part / HEADS, others)
+            _save(part / "model.safetensors", tensors)
+            if out.is_dir():
+                shutil.rmtree(out)
+            part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors, each with memory of its own, which safetensors asks for."""
+    save_file({name: tensors[name].contiguous().clone() for name in sorted(tensors)}, path, {"format": "pt"})
+
+
+_OURS = {"config.json", "preprocessor_config.json", "model.safetensors", HEADS}
+
+
+def located(source: str | Path) -> Path:
+    """Return the path of a checkpoint; a name of the Hub is looked for here first, and then there.
+
+    Raises:
+        InputError: there is no such file, folder or model.
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    named = _HUB_ID.fullmatch(str(source))
+    if named is None:
+        raise InputError(
+            f"{source} doesn't exist: give a file, a folder, or the name of a model such as facebook/hubert-base-ls960"
+        )
+    return _from_hub(named[1], named[2])
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise InputError(
+            f"{name} doesn't exist here, and to fetch models the extra is needed: pip install 'vocable[hub]'"
+        ) from error
+    wanted = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
+        if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
+            return folder
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        pass
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(
+                snapshot_download(name, revision=revision, allow_patterns=[*wanted, "pytorch_model*.bin", "*.bin.index.json"])
+            )
+        return folder
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise InputError(
+            f"{name} is no file here and can't be fetched ({reason}): give a path, or look at the name and the network"
+        ) from error
+
+
+def _in_folder(folder: Path, normalization: WaveformNormalization | None) -> EncoderCheckpoint:
+    if is_vocable(folder):
+        return read_vocable(folder)
+    if is_transformers(folder):
+        return read_transformers(folder, normalization)
+    raise InputError(f"{folder} holds no encoder: a folder of one has config.json and model.safetensors")
+
+
+def _in_file(path: Path, normalization: WaveformNormalization | None) -> EncoderCheckpoint:
+    if path.name in _OURS:
+        raise InputError(f"{path} is a part of an encoder: give its folder, {path.parent}")
+    content = read_torch_file(path)
+    if is_torchaudio(content):
+        return read_torchaudio(path, content, normalization)
+    if is_fairseq(content):
+        return read_fairseq(path, content, normalization)
+    raise InputError(f"{path} holds no encoder of a known layout: fairseq's, s3prl's, torchaudio's or WavLM's were expected")

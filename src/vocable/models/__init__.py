@@ -1,0 +1,1 @@
+"""Networks: the encoders that describe frames of speech."""

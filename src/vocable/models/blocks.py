@@ -1,0 +1,133 @@
+"""A block of an encoder's transformer, on the frames of several utterances one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vocable.models.config import EncoderConfig
+from vocable.models.positions import between_frames
+
+_QUERIES = 512
+"""Frames that attend at once where attention has a bias, which is a matrix of all pairs for every head."""
+
+
+class BlockStates(NamedTuple):
+    """What a block makes of each frame."""
+
+    attention: Tensor
+    """What attention adds to it."""
+    ffn: Tensor
+    """What the feed-forward layers add to it."""
+    block: Tensor
+    """All of it: the block's output."""
+
+
+class Attention(nn.Module):
+    """Self-attention within each utterance, with WavLM's gate on the bias by distance where there is one."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self._heads = config.heads
+        self.query_key_value = nn.Linear(config.dim, 3 * config.dim)
+        self.output = nn.Linear(config.dim, config.dim)
+        self.gate: Gate | None = None if config.relative_positions is None else Gate(config)
+
+    def forward(self, stream: Tensor, lengths: Sequence[int], biases: Sequence[Tensor] | None) -> Tensor:
+        """Return what attention adds to each frame.
+
+        Args:
+            stream: of shape (frames, dim), the utterances' one after another.
+            lengths: frames of each utterance.
+            biases: for each utterance a bias by distance, of shape (heads, 2 · length - 1).
+        """
+        made = applied(self.query_key_value, stream)
+        attended = torch.zeros(stream.shape, dtype=made.dtype, device=stream.device)
+        first = 0
+        for number, length in enumerate(lengths):
+            own = slice(first, first + length)
+            # (length, 3, heads, size) to three of (heads, length, size)
+            query, key, value = made[own].view(length, 3, self._heads, -1).permute(1, 2, 0, 3)
+            if biases is None or self.gate is None:
+                found = functional.scaled_dot_product_attention(query[None], key[None], value[None])[0]
+            else:
+                found = self._biased(query, key, value, self.gate(stream[own]), biases[number])
+            attended[own] = found.transpose(0, 1).reshape(length, -1)
+            first += length
+        return applied(self.output, attended)
+
+    @staticmethod
+    def _biased(query: Tensor, key: Tensor, value: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
+        parts = []
+        for first in range(0, query.shape[1], _QUERIES):
+            last = min(first + _QUERIES, query.shape[1])
+            added = (gate[:, first:last] * between_frames(bias, first, last)).to(query.dtype)
+            parts.append(
+                functional.scaled_dot_product_attention(query[None, :, first:last], key[None], value[None], added[None])[0]
+            )
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+class Gate(nn.Module):
+    """How much each frame heeds distance, by head (arXiv 2110.13900, section 3.1)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self._heads = config.heads
+        self.linear = nn.Linear(config.dim // config.heads, 8)
+        self.scale = nn.Parameter(torch.ones(1, config.heads, 1, 1))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Return a factor for each head and frame, of shape (heads, frames, 1), from what attention sees of an utterance."""
+        by_head = frames.view(len(frames), self._heads, -1).transpose(0, 1)
+        opened = torch.sigmoid(self.linear(by_head).view(self._heads, len(frames), 2, 4).sum(dim=-1))
+        first, second = opened.chunk(2, dim=-1)
+        return first * (second * self.scale[0] - 1) + 2
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with GELU between them."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.inner = nn.Linear(config.dim, config.ffn_dim)
+        self.outer = nn.Linear(config.ffn_dim, config.dim)
+
+    def forward(self, stream: Tensor) -> Tensor:
+        """Return what is added to each frame."""
+        inner = applied(self.inner, stream)
+        return applied(self.outer, functional.gelu(inner) if torch.is_grad_enabled() else torch.ops.aten.gelu_(inner))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each with a residual, normalised before (large models) or after it."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self._pre_norm = config.pre_norm
+        self.attention = Attention(config)
+        self.attention_norm = nn.LayerNorm(config.dim, config.norm_eps)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.dim, config.norm_eps)
+
+    def forward(self, stream: Tensor, lengths: Sequence[int], biases: Sequence[Tensor] | None) -> BlockStates:
+        """Return what the block makes of a stream of frames, of shape (frames, dim)."""
+        if self._pre_norm:
+            attended = self.attention(self.attention_norm(stream), lengths, biases)
+            between = stream + attended
+            added = self.feed_forward(self.feed_forward_norm(between))
+            return BlockStates(attended, added, between + added)
+        attended = self.attention(stream, lengths, biases)
+        between = self.attention_norm(stream + attended)
+        added = self.feed_forward(between)
+        return BlockStates(attended, added, self.feed_forward_norm(between + added))
+
+
+def applied(linear: nn.Linear, stream: Tensor) -> Tensor:
+    """Return what a linear layer makes of a stream, in the type of its weights; the stream, and norms, stay in float32."""
+    out: Tensor = linear(stream.to(linear.weight.dtype))
+    return out

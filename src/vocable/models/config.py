@@ -1,0 +1,186 @@
+"""What an encoder is made of: one description for HuBERT, wav2vec 2.0 and WavLM."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from vocable.artefacts.headers import POSITIVE, Kind, read_field, whole
+from vocable.errors import InputError
+
+Family = Literal["hubert", "wav2vec2", "wavlm"]
+ConvolutionNorm = Literal["group", "layer"]
+WaveformNormalization = Literal["none", "utterance"]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One of the convolutions that turn samples into frames."""
+
+    channels: int
+    width: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class RelativePositions:
+    """WavLM's gated bias of attention by how far apart frames are (arXiv 2110.13900, section 3.1)."""
+
+    buckets: int = 320
+    max_distance: int = 800
+    """Frames beyond which all distances are one."""
+
+
+CONVOLUTIONS = (
+    Convolution(512, 10, 5),
+    *(Convolution(512, 3, 2) for _ in range(4)),
+    *(Convolution(512, 2, 2) for _ in range(2)),
+)
+"""wav2vec 2.0's (arXiv 2006.11477, section 4.2) and everybody's since: a frame every 320 samples, of 400."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The shape of an encoder, and what its waveforms have to be.
+
+    Raises:
+        InputError: there can be no such encoder.
+    """
+
+    family: Family
+    """Whose file formats it is written in; the network follows from the rest."""
+    layers: int
+    """Transformer blocks."""
+    dim: int
+    """Values in a frame."""
+    ffn_dim: int
+    """Values in the middle of a feed-forward layer."""
+    heads: int
+    """Attention heads."""
+    pre_norm: bool
+    """Normalise before attention and feed-forward, as large models do, or after their residuals."""
+    convolution_norm: ConvolutionNorm
+    """`group`: each channel over time after the first convolution; `layer`: each frame after every one."""
+    convolutions: tuple[Convolution, ...] = CONVOLUTIONS
+    convolution_bias: bool = False
+    projection_norm: bool = True
+    """Normalise frames before they are projected to `dim`."""
+    position_width: int = 128
+    """Frames that the positional convolution sees."""
+    position_groups: int = 16
+    relative_positions: RelativePositions | None = None
+    norm_eps: float = 1e-5
+    """Of the layer norms behind the convolutions."""
+    waveform_normalization: WaveformNormalization = "none"
+    """`utterance`: each waveform is given mean 0 and variance 1."""
+    waveform_eps: float = 1e-5
+    """Added to that variance: 1e-5 in fairseq, 1e-7 in transformers."""
+    sample_rate: int = 16000
+
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            read_field("an encoder's configuration", vars(self), name, kind)
+        if not self.convolutions:
+            raise InputError("an encoder without convolutions makes no frames: give some")
+        if self.dim % self.heads or self.dim % self.position_groups:
+            raise InputError(
+                f"an encoder of {self.dim} values can't have {self.heads} heads and {self.position_groups} groups: "
+                "both have to divide it"
+            )
+
+    @property
+    def hop(self) -> int:
+        """Samples from the start of a frame to the start of the next."""
+        return math.prod(item.stride for item in self.convolutions)
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that a frame's convolutions see."""
+        field = 1
+        for item in reversed(self.convolutions):
+            field = (field - 1) * item.stride + item.width
+        return field
+
+    @property
+    def channels(self) -> int:
+        """Values in a frame before it is projected."""
+        return self.convolutions[-1].channels
+
+    def frame_count(self, samples: int) -> int:
+        """Return how many frames a waveform gives."""
+        return 0 if samples < self.receptive_field else 1 + (samples - self.receptive_field) // self.hop
+
+    def cut(self, layers: int) -> EncoderConfig:
+        """Return the configuration of the first `layers` blocks alone."""
+        return replace(self, layers=layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as a JSON value."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> EncoderConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: a key is missing or unknown, or a value is of the wrong type; the message names no file.
+        """
+        if unknown := sorted(set(value) - {item.name for item in fields(cls)}):
+            raise InputError(
+                f"an encoder's configuration has the unknown key {unknown[0]!r}: a newer version of vocable wrote it"
+            )
+        try:
+            convolutions = tuple(Convolution(**item) for item in value.get("convolutions", []))
+            positions = value.get("relative_positions")
+            relative = None if positions is None else RelativePositions(**positions)
+            return cls(**{**value, "convolutions": convolutions, "relative_positions": relative})
+        except TypeError as error:
+            raise InputError(f"an encoder's configuration is incomplete ({error}): write it again") from error
+
+
+_SIZE = whole(1, (1 << 20) - 1)
+
+
+def _one_of(*names: str) -> Kind[str]:
+    return Kind(" or ".join(names), lambda value: isinstance(value, str) and value in names)
+
+
+_FLAG: Kind[bool] = Kind("true or false", lambda value: isinstance(value, bool))
+_KINDS: dict[str, Kind[Any]] = {
+    "family": _one_of("hubert", "wav2vec2", "wavlm"),
+    **dict.fromkeys(("layers", "dim", "ffn_dim", "heads", "position_width", "position_groups", "sample_rate"), _SIZE),
+    **dict.fromkeys(("pre_norm", "convolution_bias", "projection_norm"), _FLAG),
+    "convolution_norm": _one_of("group", "layer"),
+    "convolutions": Kind(
+        "convolutions of whole sizes",
+        lambda value: all(_SIZE.accepts(size) for item in value for size in (item.channels, item.width, item.stride)),
+    ),
+    "relative_positions": Kind(
+        "sizes of relative positions",
+        lambda value: value is None or (_SIZE.accepts(value.buckets) and _SIZE.accepts(value.max_distance)),
+    ),
+    **dict.fromkeys(("norm_eps", "waveform_eps"), POSITIVE),
+    "waveform_normalization": _one_of("none", "utterance"),
+}
+
+
+def base(family: Family = "hubert") -> EncoderConfig:
+    """Return the base configuration of a family (arXiv 2106.07447, table 1; 2110.13900, table 1): 95 million parameters."""
+    return EncoderConfig(
+        family=family, layers=12, dim=768, ffn_dim=3072, heads=12, pre_norm=False, convolution_norm="group",
+        relative_positions=RelativePositions() if family == "wavlm" else None,
+    )  # fmt: skip
+
+
+def large(family: Family = "hubert") -> EncoderConfig:
+    """Return the large configuration of a family: 317 million parameters. Its waveforms are normalised."""
+    return replace(
+        base(family), layers=24, dim=1024, ffn_dim=4096, heads=16, pre_norm=True, convolution_norm="layer",
+        waveform_normalization="utterance",
+    )  # fmt: skip
+
+
+def xlarge() -> EncoderConfig:
+    """Return HuBERT's extra large configuration: 964 million parameters, 16 heads of 80 values."""
+    return replace(large("hubert"), layers=48, dim=1280, ffn_dim=5120)

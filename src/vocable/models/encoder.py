@@ -1,0 +1,105 @@
+"""`Encoder`: frames of speech as HuBERT, wav2vec 2.0 and WavLM describe them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vocable.models.blocks import Block, applied
+from vocable.models.config import EncoderConfig
+from vocable.models.convolutions import ConvolutionStack
+from vocable.models.positions import PositionalConvolution, RelativePositionBias
+from vocable.models.taps import Tap
+
+LEAST_ROWS = 16
+"""Below about 12 rows BLAS takes other kernels, whose last bits differ; below 4 with one library, on one processor."""
+
+
+class Projection(nn.Module):
+    """From the convolutions' channels to the encoder's values."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.channels, config.norm_eps) if config.projection_norm else None
+        self.linear = nn.Linear(config.channels, config.dim) if config.channels != config.dim else None
+
+    def forward(self, stream: Tensor) -> Tensor:
+        """Return the frames of a stream projected, in float32."""
+        made = stream.float() if self.norm is None else self.norm(stream.float())
+        return made if self.linear is None else applied(self.linear, made).float()
+
+
+class Encoder(nn.Module):
+    """Convolutions, a projection, positions and a transformer's blocks.
+
+    Frames of several utterances go through it as one stream, one after another: linear layers take all of it, and all else sees
+    each utterance at its own length, without padding. So what an utterance becomes doesn't depend on the others.
+
+    Args:
+        config: the whole encoder's.
+        layers: how many blocks to build; by default all.
+    """
+
+    def __init__(self, config: EncoderConfig, layers: int | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.convolutions = ConvolutionStack(config)
+        self.projection = Projection(config)
+        self.positions = PositionalConvolution(config)
+        relative = config.relative_positions
+        self.relative_positions = None if relative is None else RelativePositionBias(relative, config.heads)
+        self.norm = nn.LayerNorm(config.dim, config.norm_eps)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers if layers is None else layers))
+        self.mask_embedding = nn.Parameter(torch.rand(config.dim))
+
+    def forward(self, utterances: Sequence[Tensor], taps: Collection[Tap]) -> dict[Tap, list[Tensor]]:
+        """Return the frames of utterances at each tap.
+
+        Args:
+            utterances: what `convolutions` made of each, of shape (frames, channels).
+            taps: where frames are wanted; blocks behind the last of them aren't run.
+
+        Returns:
+            For each tap and utterance, float32 of shape (frames, dim).
+
+        Raises:
+            InputError: a tap doesn't exist.
+        """
+        for tap in taps:
+            tap.check(self.config.layers)
+        lengths = [len(frames) for frames in utterances]
+        missing = LEAST_ROWS - sum(lengths)
+        rows = [*utterances, utterances[0].new_zeros(missing, utterances[0].shape[1])] if missing > 0 else list(utterances)
+        stream = self._positioned(self.projection(torch.cat(rows)), lengths)
+        return {tap: list(torch.split(frames.float(), lengths)) for tap, frames in self._tapped(stream, lengths, taps).items()}
+
+    def _positioned(self, stream: Tensor, lengths: Sequence[int]) -> Tensor:
+        weight = self.positions.weight()
+        parts = torch.split(stream[: sum(lengths)], list(lengths))
+        added = [self.positions(part.to(weight.dtype), weight).to(stream.dtype) for part in parts]
+        stream = stream + functional.pad(torch.cat(added), (0, 0, 0, len(stream) - sum(lengths)))
+        return stream if self.config.pre_norm else self.norm(stream)
+
+    def _tapped(self, stream: Tensor, lengths: Sequence[int], taps: Collection[Tap]) -> dict[Tap, Tensor]:
+        found: dict[Tap, Tensor] = {}
+        biases = None
+        if self.relative_positions is not None:
+            by_length = {length: self.relative_positions(length) for length in set(lengths)}
+            biases = [by_length[length] for length in lengths]
+        total = sum(lengths)
+        for number, block in enumerate(self.blocks, 1):
+            if number > max((tap.layer for tap in taps), default=0):
+                break
+            states = block(stream, lengths, biases)
+            stream = states.block
+            for tap in taps:
+                if tap.layer == number:
+                    found[tap] = self._final(stream)[:total] if tap.name == "final" else getattr(states, tap.name)[:total]
+        return found
+
+    def _final(self, stream: Tensor) -> Tensor:
+        out: Tensor = self.norm(stream) if self.config.pre_norm else stream
+        return out

@@ -1,0 +1,84 @@
+"""Where a frame is: the positional convolution of all encoders, and WavLM's bias of attention by distance."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vocable.models.config import EncoderConfig, RelativePositions
+
+
+class PositionalConvolution(nn.Module):
+    """A wide grouped convolution whose weights are a direction and, for each tap, a gain (weight normalisation)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        width, groups = config.position_width, config.position_groups
+        self._groups = groups
+        self.gain = nn.Parameter(torch.empty(1, 1, width))
+        self.direction = nn.Parameter(torch.empty(config.dim, config.dim // groups, width))
+        self.bias = nn.Parameter(torch.zeros(config.dim))
+        nn.init.normal_(self.direction, std=math.sqrt(4 / (width * config.dim)))
+        with torch.no_grad():
+            self.gain.copy_(self.direction.norm(dim=(0, 1), keepdim=True))
+
+    def weight(self) -> Tensor:
+        """Return the convolution's weights, of shape (dim, dim / groups, width)."""
+        return torch._weight_norm(self.direction, self.gain, 2)  # noqa: SLF001 (what torch's own weight norm calls)
+
+    def forward(self, frames: Tensor, weight: Tensor) -> Tensor:
+        """Return what is to be added to the frames of one utterance.
+
+        Args:
+            frames: of shape (frames, dim).
+            weight: what `weight` returned.
+        """
+        width = weight.shape[2]
+        # One output more than frames where the width is even, which is dropped; as the references do.
+        made = functional.conv1d(frames.T[None], weight, self.bias, padding=width // 2, groups=self._groups)
+        return functional.gelu(made[0, :, : len(frames)].T)
+
+
+def bucket_of_distance(distance: Tensor, positions: RelativePositions) -> Tensor:
+    """Return the bucket of each distance (key minus query, in frames): T5's, half for either direction.
+
+    The first half of a direction's buckets are one distance each, the others grow with its logarithm.
+    """
+    half = positions.buckets // 2
+    exact = half // 2
+    far = distance.abs()
+    growing = torch.log(far.clamp(min=1).float() / exact) / math.log(positions.max_distance / exact) * (half - exact)
+    bucket = torch.where(far < exact, far, (exact + growing.long()).clamp(max=half - 1))
+    return bucket + half * (distance > 0)
+
+
+class RelativePositionBias(nn.Module):
+    """A value for each head and bucket of distances; one table for all blocks."""
+
+    def __init__(self, positions: RelativePositions, heads: int) -> None:
+        super().__init__()
+        self._positions = positions
+        self.weight = nn.Parameter(torch.empty(positions.buckets, heads))
+        nn.init.normal_(self.weight)
+
+    def forward(self, length: int) -> Tensor:
+        """Return the values for the distances -(length - 1) … length - 1, of shape (heads, 2 · length - 1)."""
+        distance = torch.arange(1 - length, length, device=self.weight.device)
+        return self.weight[bucket_of_distance(distance, self._positions)].T.contiguous()
+
+
+def between_frames(by_distance: Tensor, first: int, last: int) -> Tensor:
+    """Return a bias by distance as one for each pair of frames, of shape (heads, last - first, length).
+
+    Args:
+        by_distance: of shape (heads, 2 · length - 1).
+        first: query of the first row.
+        last: query after the last row.
+    """
+    length = (by_distance.shape[1] + 1) // 2
+    queries = torch.arange(first, last, device=by_distance.device)
+    keys = torch.arange(length, device=by_distance.device)
+    return by_distance[:, keys[None] - queries[:, None] + length - 1]

@@ -1,0 +1,69 @@
+"""An encoder's checkpoint, described in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vocable.errors import UnknownNormalizationError
+
+
+def is_encoder_folder(folder: Path) -> bool:
+    """Tell whether a folder is that of an encoder, ours or transformers'."""
+    path = folder / "config.json"
+    try:
+        header = json.loads(path.read_bytes()) if path.is_file() else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(header, dict) and ("model_type" in header or str(header.get("format", "")).startswith("vocable.encoder/"))
+
+
+def encoder_rows(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return what a checkpoint is in a few words, and what it holds, name by name.
+
+    Raises:
+        InputError: it is no encoder's.
+    """
+    from vocable.checkpoints.encoders import read_encoder
+
+    unknown = False
+    try:
+        found = read_encoder(path)
+    except UnknownNormalizationError:
+        found, unknown = read_encoder(path, "none"), True
+    config, positions = found.config, found.config.relative_positions
+    convolved = (
+        "layer norm after every convolution" if config.convolution_norm == "layer" else "group norm after the first convolution"
+    )
+    size = found.bytes / 4 / 1e6
+    rows: dict[str, Any] = {
+        "layers": f"{config.layers} of {config.dim} values, {config.heads} heads, {config.ffn_dim} in the feed-forward",
+        "norms": f"{'before' if config.pre_norm else 'after'} each part of a layer; {convolved}",
+        "frames": f"every {config.hop} samples, of {config.receptive_field}, at {config.sample_rate} Hz",
+        "waveforms": "not said whether they are normalised" if unknown else _WAVEFORMS[config.waveform_normalization],
+        "parameters": f"{size:,.1f} million without heads",
+        "heads": ", ".join(f"{name} {_shape(tuple(found.heads[name].shape))}" for name in found.heads) or "none",
+        "digest": found.digest[:12],
+    }
+    if positions is not None:
+        rows["positions"] = f"gated bias of {positions.buckets} buckets up to {positions.max_distance} frames"
+    if found.ignored:
+        rows["not used"] = f"{len(found.ignored)} other tensors, such as {found.ignored[0]}"
+    return f"a {_FAMILIES[config.family]} encoder in the layout of {_LAYOUTS[found.layout]}", rows
+
+
+_WAVEFORMS = {"none": "taken as they are", "utterance": "each normalised to mean 0 and variance 1"}
+_FAMILIES = {"hubert": "HuBERT", "wav2vec2": "wav2vec 2.0", "wavlm": "WavLM"}
+_LAYOUTS = {
+    "vocable": "vocable",
+    "transformers": "transformers",
+    "fairseq": "fairseq",
+    "s3prl": "s3prl",
+    "torchaudio": "torchaudio",
+    "wavlm": "Microsoft's WavLM",
+}
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
