@@ -33,6 +33,9 @@ class Tensors(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         return self._readers[name]().detach().to(torch.float32).contiguous()
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._readers  # a Mapping's own would read the tensor
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._readers)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -80,8 +81,8 @@ def write_encoder(checkpoint: EncoderCheckpoint, out: Path, layout: WrittenLayou
                 header, preprocessor, tensors = transformers_content(checkpoint)
                 write_header(part / "config.json", header)
                 write_header(part / "preprocessor_config.json", preprocessor)
-                if others := {name: checkpoint.heads[name] for name in checkpoint.heads if name != MASK_EMBEDDING}:
-                    _save(part / HEADS, others)
+                if heads := {name: checkpoint.heads[name] for name in checkpoint.heads if name != MASK_EMBEDDING}:
+                    _save(part / HEADS, heads)
             _save(part / "model.safetensors", tensors)
             if out.is_dir():
                 shutil.rmtree(out)
@@ -91,8 +92,17 @@ def write_encoder(checkpoint: EncoderCheckpoint, out: Path, layout: WrittenLayou
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors, each with memory of its own, which safetensors asks for."""
-    save_file({name: tensors[name].contiguous().clone() for name in sorted(tensors)}, path, {"format": "pt"})
+    """Write tensors, each with memory of its own, which safetensors asks for.
+
+    Raises:
+        OSError: what the operating system said, which safetensors has in its message alone.
+    """
+    try:
+        save_file({name: tensors[name].contiguous().clone() for name in sorted(tensors)}, path, {"format": "pt"})
+    except SafetensorError as error:
+        if (said := re.search(r"\(os error (\d+)\)", str(error))) is None:
+            raise
+        raise OSError(int(said[1]), os.strerror(int(said[1])), os.fspath(path)) from error
 
 
 _OURS = {"config.json", "preprocessor_config.json", "model.safetensors", HEADS}

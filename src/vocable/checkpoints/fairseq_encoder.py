@@ -110,28 +110,37 @@ def convolutions_of(text: str) -> tuple[Convolution, ...]:
     Raises:
         ValueError: it is no such expression.
     """
-    return tuple(Convolution(*item) for item in _listed(ast.parse(text.strip(), mode="eval").body))
+    if len(text) > _LONGEST_EXPRESSION:  # Python's parser has limits of its own, and fails beyond them
+        raise ValueError(f"convolutions in {len(text)} characters are too many")
+    try:
+        parsed = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(f"convolutions that are no expression: {error}") from error
+    return tuple(Convolution(*item) for item in _listed(parsed))
 
 
-def _listed(node: ast.expr) -> list[tuple[int, int, int]]:
-    if isinstance(node, ast.List):
-        return [_sizes(item) for item in node.elts]
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _listed(node.left) + _listed(node.right)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        times, listed = (node.right, node.left) if isinstance(node.left, (ast.List, ast.BinOp)) else (node.left, node.right)
-        if isinstance(times, ast.Constant) and isinstance(times.value, int) and 0 <= times.value <= _MOST_CONVOLUTIONS:
-            return _listed(listed) * times.value
-    raise ValueError("convolutions are lists of (channels, width, stride), added to each other and multiplied by numbers")
-
-
+_LONGEST_EXPRESSION = 1000
 _MOST_CONVOLUTIONS = 64
 
 
+def _listed(node: ast.expr) -> list[tuple[int, int, int]]:
+    found = None
+    if isinstance(node, ast.List):
+        found = [_sizes(item) for item in node.elts]
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        found = _listed(node.left) + _listed(node.right)
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        times, listed = (node.right, node.left) if isinstance(node.left, (ast.List, ast.BinOp)) else (node.left, node.right)
+        if isinstance(times, ast.Constant) and isinstance(times.value, int) and 0 <= times.value <= _MOST_CONVOLUTIONS:
+            found = _listed(listed) * times.value
+    if found is None or len(found) > _MOST_CONVOLUTIONS:  # a few factors of 64 would fill any memory
+        raise ValueError("convolutions are lists of (channels, width, stride), added to each other and multiplied by numbers")
+    return found
+
+
 def _sizes(node: ast.expr) -> tuple[int, int, int]:
-    values = (
-        [item.value for item in node.elts if isinstance(item, ast.Constant)] if isinstance(node, (ast.Tuple, ast.List)) else []
-    )
+    parts = node.elts if isinstance(node, (ast.Tuple, ast.List)) else []
+    values = [item.value if isinstance(item, ast.Constant) else None for item in parts]
     if len(values) != 3 or not all(isinstance(value, int) for value in values):
         raise ValueError("a convolution is three numbers: channels, width, stride")
     return values[0], values[1], values[2]  # type: ignore[return-value]
@@ -244,7 +253,9 @@ def _heads(path: Path, prefix: str, tensors: Mapping[str, Tensor], special: int)
             raise InputError(
                 f"{path} has label embeddings of shape {tuple(labels.shape)}, of which {special} are special: copy it again"
             )
-        found[SPECIAL_EMBEDDINGS], found[LABEL_EMBEDDINGS] = labels[:special], labels[special:]
+        found[LABEL_EMBEDDINGS] = labels[special:]
+        if labels[:special].any():  # zeros are what we write where there were none
+            found[SPECIAL_EMBEDDINGS] = labels[:special]
     return Tensors.of(found), used
 
 

@@ -177,6 +177,8 @@ def _shards(index: Path) -> tuple[dict[str, Callable[[], Tensor]], dict[str, tup
     readers: dict[str, Callable[[], Tensor]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for name in files:
+        if not (index.parent / name).is_file():
+            raise InputError(f"{index.parent / name} isn't there, though {index.name} names it: copy it too")
         more, sizes = _file_weights(index.parent / name)
         readers |= more
         shapes |= sizes
@@ -213,6 +215,6 @@ def is_transformers(folder: Path) -> bool:
     path = folder / "config.json"
     try:
         found = json.loads(path.read_bytes()) if path.is_file() else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and "model_type" in found

@@ -1,14 +1,19 @@
-"""`vocable evaluate units|agreement`."""
+"""`vocable evaluate units|layers|agreement`."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from vocable.cli.options import Names
-from vocable.cli.tables import bars, print_table
+from vocable.artefacts.writing import write_text
+from vocable.cli.options import Audio, Names, Numbers, Running
+from vocable.cli.tables import bars, print_columns, print_table, report_skipped
 from vocable.errors import InputError
 from vocable.evaluation.agreement import agreement as compare
+from vocable.features.encoder_layer import EncoderFile, Precision
+from vocable.models.config import WaveformNormalization
+from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.layers import LayerSettings, score_layers
 from vocable.recipes.scoring import Truth, score_units
 from vocable.units.label_files import read_units
 
@@ -67,6 +72,79 @@ def units(
         print_table("what they tell of phones", found.phones.rows())
     for note in found.notes:
         print(note)
+
+
+def layers(
+    encoder: str,
+    audio: Path,
+    /,
+    *,
+    alignments: Path,
+    layers: Numbers = (),
+    clusters: int = 100,
+    frames: int | None = None,
+    seed: int = 0,
+    chunking: str = "windows",
+    precision: Precision = "float32",
+    waveform_normalization: WaveformNormalization | None = None,
+    tier: str | None = None,
+    silence: Names = (),
+    picture: Path | None = None,
+    json_: bool = False,
+    source: Audio = CorpusSettings(),
+    running: Running = Running(),
+) -> None:
+    """Compare the layers of an encoder by what their units tell of phones.
+
+    The audio goes through once for all layers; each gets a k-means of its own, fitted to the same frames and scored on them.
+
+    Parameters
+    ----------
+    encoder
+        A checkpoint of HuBERT, wav2vec 2.0 or WavLM: a file, a folder, or a name on the Hub.
+    audio
+        A folder of audio, or a manifest; utterances without an alignment are left out.
+    alignments
+        A folder of UTTERANCE.tsv or UTTERANCE.TextGrid, or a file of per-frame labels ("id<TAB>label,label,…").
+    layers
+        Which, from 1, apart by commas; by default all.
+    clusters
+        Units.
+    frames
+        Frames of each layer to draw; by default 20,000, or 100 a unit.
+    seed
+        Of the draw and of k-means.
+    chunking
+        How long audio goes through: windows, windows:LENGTH:CONTEXT in frames, or fairseq:SAMPLES.
+    precision
+        bfloat16 is faster where the device is; auto takes it there.
+    waveform_normalization
+        In place of what the checkpoint says.
+    tier
+        Tier of the TextGrids, or column of the tables; by default phones, or the third column.
+    silence
+        More labels that stand for silence, apart by commas.
+    picture
+        An SVG file to draw the scores in.
+    json_
+        Print JSON.
+    """
+    settings = LayerSettings(layers=layers, clusters=clusters, frames=frames, seed=seed, chunking=chunking)
+    truth = Truth(alignments=alignments, tier=tier, silence=silence)
+    found = score_layers(audio, EncoderFile(encoder, waveform_normalization, precision), truth, settings, source, running.work())
+    if picture is not None:
+        write_text(picture, found.picture())
+    if json_:
+        print(json.dumps(found.rows(), indent=2))
+        return
+    columns = ["layer", "phone purity", "cluster purity", "PNMI", "PNMI without silence"]
+    rows = [list(vars(score).values()) for score in found.scores]
+    title = f"{encoder}: {clusters} units of each layer, {found.frames:,} frames of {found.utterances:,} utterances"
+    print_columns(title, columns, rows)
+    report_skipped(found.skipped, None)
+    print(found.recommendation)
+    if picture is not None:
+        print(picture)
 
 
 def agreement(first: Path, second: Path, /, *, json_: bool = False) -> None:

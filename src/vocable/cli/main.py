@@ -45,9 +45,10 @@ GROUPS = {
         },
     ),
     "evaluate": (
-        "Score units.",
+        "Score units, and the layers they are made of.",
         {
             "units": "Say how units are used, and with alignments what they tell of phones.",
+            "layers": "Compare the layers of an encoder by what their units tell of phones.",
             "agreement": "Compare two labellings of the same frames, as when moving from another tool.",
         },
     ),

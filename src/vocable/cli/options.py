@@ -70,10 +70,19 @@ def _separated(type_: Any, tokens: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values))
 
 
+def _numbers(type_: Any, tokens: Any) -> tuple[int, ...]:
+    """Read whole numbers apart by commas or given one after another."""
+    return tuple(int(item) for token in tokens for item in token.value.split(",") if item.strip())
+
+
 Audio = Annotated[CorpusSettings, Parameter(name="*", group="Which audio")]
 Frames = Annotated[FrameChoice, Parameter(name="*", group="Which frames")]
 Fitting = Annotated[FitSettings, Parameter(name="*", group="How centroids are found")]
 Forms = Annotated[tuple[Literal["km", "units", "rle"], ...], Parameter(converter=_separated)]
+Numbers = Annotated[tuple[int, ...], Parameter(converter=_numbers, show_default=False)]
+Exports = Annotated[
+    tuple[Literal["km", "units", "rle", "jsonl", "parquet", "rttm", "textgrid"], ...], Parameter(converter=_separated)
+]
 Names = Annotated[tuple[str, ...], Parameter(converter=_separated, show_default=False)]
 
 

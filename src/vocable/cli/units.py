@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vocable.cli.given_options import spelled
-from vocable.cli.options import Audio, Forms, Frames, Part, Running, check_together, refuse_idle
+from vocable.cli.options import Audio, Exports, Frames, Part, Running, check_together, refuse_idle
 from vocable.cli.tables import print_table, report_others, report_skipped
 from vocable.clustering.codebook import Codebook, read_codebook
 from vocable.errors import InputError, MismatchError
@@ -14,17 +14,19 @@ from vocable.features.windows import chunking_of
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.dumped import stores_in
 from vocable.recipes.frames import ENCODER_ONLY, FrameChoice, assume_frames
+from vocable.recipes.sources import one_source
 from vocable.recipes.units import label_source
 
 
 def units(
-    source: Path,
+    first: Path,
     /,
-    *,
+    *more: Path,
     codebook: Path,
     out: Path,
     name: str | None = None,
-    form: Forms = ("km",),
+    form: Exports = ("km",),
+    runs: bool = False,
     assume_features: bool = False,
     strict: bool = False,
     overwrite: bool = False,
@@ -38,8 +40,10 @@ def units(
 
     Parameters
     ----------
-    source
-        A folder of audio, a manifest, or a folder of dumped frames (NAME_RANK_NSHARD.npy).
+    first
+        A folder of audio, an audio file, a manifest, or a folder of dumped frames (NAME_RANK_NSHARD.npy).
+    more
+        More folders of audio, audio files and manifests.
     codebook
         Made by vocable kmeans or prepare; or a scikit-learn model, or centroids in a .npy, with --assume-features.
     out
@@ -47,7 +51,10 @@ def units(
     name
         What the files are called, and the dumped frames where there are several; by default as the frames, or units.
     form
-        Forms of the labels, apart by commas: km (text), units (compact, with ids), rle (run-length text).
+        Forms of the labels, apart by commas: km (text), units (compact, with ids), rle (run-length text), jsonl and parquet (a
+        row for each utterance), rttm (one file of intervals), textgrid (a file for each utterance, for Praat).
+    runs
+        With jsonl and parquet: units without repetitions, and how many frames each lasts.
     assume_features
         Take the frames that --features, --normalize and --context name for a codebook that doesn't say.
     strict
@@ -59,6 +66,7 @@ def units(
     """
     work = running.work(part.nshard, part.rank)
     book = read_codebook(codebook)
+    source = one_source([first, *more], out, audio)
     stores = stores_in(source, name)[1] if source.is_dir() else []
     if assume_features:
         check_together(frames)
@@ -76,7 +84,9 @@ def units(
         refuse_idle(f"the frames in {source} are dumped already", CorpusSettings, FrameChoice)
     elif book.spec is not None and audio.sample_rate != book.spec.sample_rate and spelled(["sample_rate"]):
         raise InputError(f"--sample-rate {audio.sample_rate}: the codebook is for {book.spec.sample_rate} Hz; leave it out")
-    forms = [f".{item}" for item in form]
+    forms = [_SUFFIXES.get(item, f".{item}") for item in form]
+    if runs and not {"jsonl", "parquet"} & set(form):
+        raise InputError("--runs goes with --form jsonl or parquet: give one of them, or take rle")
     if dry_run:
         from vocable.recipes.plan import plan_stored_units, plan_units
 
@@ -85,18 +95,24 @@ def units(
             if stores
             else plan_units(source, audio, book, work, forms, frames.encoder_file)
         )
-        print_table(f"{source} would become labels in {out}", plan.rows())
+        print_table(f"{first} would become labels in {out}", plan.rows())
         return
-    made = label_source(source, book, out, name, forms, audio, work, strict, overwrite, frames.encoder_file)
+    made = label_source(source, book, out, name, forms, audio, work, strict, overwrite, frames.encoder_file, runs)
     if made.missing:
         report_others(made.missing, "the labels")
         return
     print(f"{made.files[0]}: {made.utterances:,} utterances, {made.frames:,} frames{', done already' if made.was_done else ''}")
+    grids = [path for path in made.files if path.suffix == ".TextGrid"]
     for path in made.files[1:]:
-        print(path)
+        if path not in grids[_NAMED:]:
+            print(path)
+    if len(grids) > _NAMED:
+        print(f"and {len(grids) - _NAMED} more of {len(grids)} TextGrids")
     report_skipped(made.skipped, made.record)
 
 
+_NAMED = 3  # of many files alike
+_SUFFIXES = {"jsonl": ".units.jsonl", "parquet": ".units.parquet", "textgrid": ".TextGrid"}
 _OF_ENCODER = ("encoder", *ENCODER_ONLY)
 
 

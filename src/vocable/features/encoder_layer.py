@@ -73,6 +73,10 @@ class EncoderFile:
         made.spec.require_equal(spec, f"the frames of {self.source}", "what is wanted")
         return made
 
+    def runner(self, layers: int, device: str = "cpu") -> EncoderRunner:
+        """Return what runs the encoder's first `layers` layers and gives frames of any of them."""
+        return EncoderRunner(self.checkpoint(), layers, resolved_precision(self.precision, device), device)
+
 
 def opened(source: str | Path, normalization: WaveformNormalization | None = None) -> EncoderCheckpoint:
     """Return a checkpoint, which is opened once in a process unless its files change.
@@ -240,7 +244,7 @@ class EncoderRunner:
                     f"{self._device} has too little memory for {total} frames at once: take shorter windows "
                     f"(--chunking windows:{max(2, total // 2)}:{total // 16}), or another device"
                 ) from None
-            self._budget = max(_FEWEST_FRAMES, total // 2)
+            self._budget = min(self._budget, max(_FEWEST_FRAMES, total // 2))
         print(f"{self._device} is out of memory: batches have {self._budget} frames from now on", file=sys.stderr, flush=True)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

@@ -113,7 +113,10 @@ class FramePipeline:
 
     def open(self, device: str) -> Callable[[Block], BlockFrames]:
         """Make the extractor on `device` and return the function that turns a block into frames."""
-        extractor = extractor_of(self.base, device, self.encoder)
+        return self.using(extractor_of(self.base, device, self.encoder))
+
+    def using(self, extractor: Callable[[Sequence[Waveform]], list[Frames]]) -> Callable[[Block], BlockFrames]:
+        """Return the function that turns a block into frames, which an extractor at hand makes."""
         return lambda block: self._frames(block, extractor)
 
     def frames_of(self, waveforms: Sequence[Waveform], extractor: FeatureExtractor | None = None) -> list[Frames]:
@@ -130,7 +133,7 @@ class FramePipeline:
     def _finished(self, frames: Frames, speaker: str | None = None) -> Frames:
         return stack_context(self.normalization(frames, speaker), self.context)
 
-    def _frames(self, block: Block, extractor: FeatureExtractor) -> BlockFrames:
+    def _frames(self, block: Block, extractor: Callable[[Sequence[Waveform]], list[Frames]]) -> BlockFrames:
         rows: list[int] = []
         waveforms: list[Waveform] = []
         skipped: list[tuple[int, Skipped]] = []

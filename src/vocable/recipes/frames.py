@@ -160,7 +160,8 @@ def require_maker(spec: FeatureSpec, encoder: EncoderFile | None) -> None:
     """
     if spec.kind == "encoder":
         found = require_encoder(encoder, spec)
-        made = found.spec(spec.layer, spec.tap or "block", spec.chunking)  # type: ignore[arg-type]
+        layer = min(spec.layer or 1, found.checkpoint().config.layers)  # of another encoder, which may have fewer
+        made = found.spec(layer, spec.tap or "block", spec.chunking)  # type: ignore[arg-type]
         spec.base.require_equal(made, "the codebook's frames", f"those of {found.source}")
     elif encoder is not None:
         raise MismatchError(f"the codebook is for frames of kind {spec.kind!r}, which no encoder makes: leave out --encoder")

@@ -18,6 +18,7 @@ from vocable.execution.progress import progress
 from vocable.execution.stages import Finished, Payload, Stage
 from vocable.features.pipeline import FramePipeline, skipped_rows
 from vocable.recipes.companion_manifest import manifest_files, possible_manifest_files, write_manifest_beside
+from vocable.units.exports import EXPORTS, export_files, named, write_export
 from vocable.units.label_files import SUFFIXES, header_file, text_writer, write_units
 from vocable.units.labelling import LabelBlocks, labelled_rows, units_header
 from vocable.units.units import Sequence as UnitSequence
@@ -52,10 +53,10 @@ class Labels:
         """Yield the units of each row that has labels, in order."""
         return (units for _, units in labelled_rows(self.finished, len(self.codebook)))
 
-    def write(self, folder: Path, name: str, forms: Sequence[str] = (".km",)) -> None:
+    def write(self, folder: Path, name: str, forms: Sequence[str] = (".km",), runs: bool = False) -> None:
         """Write the manifest of the rows that have labels, and their labels in each form."""
         header = units_header(self.codebook, self.kept.digest)
-        write_label_files(folder, name, forms, header, self.kept, self.sequences)
+        write_label_files(folder, name, forms, header, self.kept, self.sequences, runs)
 
 
 def label_manifests(
@@ -99,8 +100,9 @@ def require_ids_for(forms: Sequence[str], manifest: Manifest | None, stem: Path)
     Raises:
         InputError: names the file.
     """
-    if ".units" in forms and manifest is None:
-        raise InputError(f"{stem}.units: the compact form keeps utterance ids, and no manifest tells them: take --form km")
+    for form in forms:
+        if (form == ".units" or form in EXPORTS) and manifest is None:
+            raise InputError(f"{stem}{form}: this form keeps utterance ids, and no manifest tells them: take --form km")
 
 
 def write_label_files(
@@ -110,6 +112,7 @@ def write_label_files(
     header: UnitsHeader,
     manifest: Manifest | None,
     sequences: Callable[[], Iterable[UnitSequence]],
+    runs: bool = False,
 ) -> None:
     """Write a manifest, if there is one, and labels in each form.
 
@@ -120,12 +123,17 @@ def write_label_files(
         header: what made the labels.
         manifest: the rows of the labels; the compact form takes its ids.
         sequences: returns the labels afresh, utterance by utterance.
+        runs: in JSON lines and Parquet, units without repetitions and how long they last.
     """
     if manifest is not None:
         write_manifest_beside(folder / name, manifest)
     for form in forms:
         path = folder / f"{name}{form}"
-        if form != ".units":
+        if form in EXPORTS:
+            assert manifest is not None
+            seconds = (manifest.samples / manifest.sample_rate).tolist()
+            write_export(folder, name, form, header, named(manifest.ids, seconds, sequences()), runs)
+        elif form != ".units":
             with text_writer(path, header) as write:
                 for sequence in sequences():
                     write(sequence)
@@ -139,8 +147,11 @@ def label_files(folder: Path, name: str, forms: Sequence[str] = (), manifest: Ma
     if forms:
         files = [] if manifest is None else manifest_files(folder / name, manifest)
     else:
-        forms, files = SUFFIXES, possible_manifest_files(folder / name)
+        forms, files = (*SUFFIXES, *(form for form in EXPORTS if form != ".TextGrid")), possible_manifest_files(folder / name)
     for form in forms:
+        if form in EXPORTS:
+            files += export_files(folder, name, form, () if manifest is None else manifest.ids)
+            continue
         files.append(folder / f"{name}{form}")
         if form != ".units":
             files.append(header_file(files[-1]))

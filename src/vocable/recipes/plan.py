@@ -233,6 +233,7 @@ def _label_bytes(frames: int, clusters: int, forms: Sequence[str]) -> int:
     """Return how much labels take in some forms, and in the ledger, which holds them until the work folder is removed."""
     digits, binary = len(str(clusters - 1)), np.dtype(unit_type(clusters)).itemsize
     sizes = {".km": digits + 1, ".units": binary, ".rle": (digits + 3) / _RUN}
+    sizes |= {".units.jsonl": digits + 1, ".units.parquet": binary, ".rttm": 60 / _RUN, ".TextGrid": 110 / _RUN}
     return round(frames * (binary + sum(sizes[form] for form in forms)))
 
 

@@ -52,6 +52,7 @@ def label_source(
     strict: bool = False,
     overwrite: bool = False,
     encoder: EncoderFile | None = None,
+    runs: bool = False,
 ) -> Labelled:
     """Label a folder of audio, a manifest, or a folder of dumped frames, and write the labels to `out`.
 
@@ -66,6 +67,7 @@ def label_source(
         strict: make anything left out an error.
         overwrite: replace labels of something else.
         encoder: makes the frames, where the codebook is for an encoder's.
+        runs: in JSON lines and Parquet, write units without repetitions and how long they last.
 
     Raises:
         InputError: nothing to label, or labels of something else stand there.
@@ -82,8 +84,10 @@ def label_source(
     folder = open_workplace(out)
     with Engine(work) as engine:
         if stores:
-            return _from_stores(stores, codebook, out, name or found, forms, engine, folder, overwrite)
-        return _from_audio(source, codebook, out, name or "units", forms, corpus, engine, folder, strict, overwrite, encoder)
+            return _from_stores(stores, codebook, out, name or found, forms, engine, folder, overwrite, runs)
+        return _from_audio(
+            source, codebook, out, name or "units", forms, corpus, engine, folder, strict, overwrite, encoder, runs
+        )
 
 
 def _claim(
@@ -95,6 +99,10 @@ def _claim(
     return Claim.of(folder, f"units-{name}", made_from, files, label_files(out, name), companions)
 
 
+def _told(runs: bool) -> dict[str, Any]:
+    return {"runs": True} if runs else {}
+
+
 def _from_stores(
     stores: list[StoredFrames],
     codebook: Codebook,
@@ -104,10 +112,11 @@ def _from_stores(
     engine: Engine,
     folder: Path,
     overwrite: bool,
+    runs: bool,
 ) -> Labelled:
     origins = [origin_of(store.path) for store in stores]
     rows = joined_rows(stores, origins)
-    made_from = {"codebook": codebook.digest, "frames": digest_of([store.content for store in stores])}
+    made_from = {"codebook": codebook.digest, "frames": digest_of([store.content for store in stores]), **_told(runs)}
     require_ids_for(forms, rows, out / name)
     claim = _claim(folder, made_from, out, name, forms, rows)
     claim.check(overwrite)
@@ -119,7 +128,7 @@ def _from_stores(
     )
     if not done.was_done:
         with claim.taken(overwrite) as staged:
-            write_label_files(staged, name, forms, labels.header(rows), rows, labels.sequences)
+            write_label_files(staged, name, forms, labels.header(rows), rows, labels.sequences, runs)
     return done
 
 
@@ -135,6 +144,7 @@ def _from_audio(
     strict: bool,
     overwrite: bool,
     encoder: EncoderFile | None,
+    runs: bool,
 ) -> Labelled:
     if codebook.spec is not None:
         corpus = replace(corpus, sample_rate=codebook.spec.sample_rate)
@@ -147,6 +157,7 @@ def _from_audio(
         "frames": LabelBlocks(pipeline, codebook).key,
         "device": engine.work.kind,
         "audio": opened.state,
+        **_told(runs),
     }
     claim = _claim(folder, made_from, out, name, forms, opened.manifest)
     claim.check(overwrite, source)
@@ -164,6 +175,6 @@ def _from_audio(
     if not was_done:
         # What killed its worker is tried again.
         with claim.taken(overwrite, lasting=not any(labels.finished.given_up())) as staged:
-            labels.write(staged, name, forms)
+            labels.write(staged, name, forms, runs)
     frames = sum(length for _, entry in labels.finished.done() for length in entry.summary["lengths"])
     return Labelled(list(claim.files), len(labels.kept), frames, skipped, record, was_done=was_done)
