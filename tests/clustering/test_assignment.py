@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from clustering.made import KINDS, brute_force
 from vocable.clustering import labellers
-from vocable.execution import processor
 from vocable.clustering.assignment import NearestCentroid
 from vocable.clustering.assignment_screened import ScreenedNearestCentroid
 from vocable.clustering.assignment_torch import TorchNearestCentroid
 from vocable.clustering.labellers import labeller_for
 from vocable.clustering.rounded_frames import Directions, RoundedFrames
 from vocable.errors import InputError
+from vocable.execution import processor
 
 Maker = Callable[[NDArray[np.float32]], Callable[[NDArray[np.float32]], NDArray[np.int32]]]
 

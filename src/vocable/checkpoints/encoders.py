@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,17 +14,17 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vocable.artefacts.headers import write_header
+from vocable.artefacts.headers import read_header, write_header
 from vocable.artefacts.writing import part_beside, remove_leftovers, replacing, space_checked
 from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint
 from vocable.checkpoints.fairseq_encoder import fairseq_content, is_fairseq, read_fairseq
 from vocable.checkpoints.layouts import WrittenLayout
-from vocable.checkpoints.tensor_names import MASK_EMBEDDING
+from vocable.checkpoints.tensor_names import FINAL_PROJECTION, LABEL_EMBEDDINGS, MASK_EMBEDDING
 from vocable.checkpoints.torch_files import read_torch_file
 from vocable.checkpoints.torchaudio_encoder import is_torchaudio, read_torchaudio
 from vocable.checkpoints.transformers_encoder import HEADS, is_transformers, read_transformers, transformers_content
 from vocable.checkpoints.vocable_encoder import is_vocable, read_vocable, vocable_content
-from vocable.errors import InputError
+from vocable.errors import InputError, VocableError
 from vocable.models.config import WaveformNormalization
 
 _HUB_ID = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -43,9 +44,29 @@ def read_encoder(source: str | Path, normalization: WaveformNormalization | None
     """
     path = located(source)
     found = _in_folder(path, normalization) if path.is_dir() else _in_file(path, normalization)
+    _check_heads(found)
     if normalization is not None and found.config.waveform_normalization != normalization:
         found = replace(found, config=replace(found.config, waveform_normalization=normalization))
     return found
+
+
+def _check_heads(found: EncoderCheckpoint) -> None:
+    """Refuse heads that don't fit the encoder.
+
+    Raises:
+        InputError: names one.
+    """
+    dim = found.config.dim
+    fitting: dict[str, Callable[[tuple[int, ...]], bool]] = {
+        MASK_EMBEDDING: lambda shape: shape == (dim,),
+        f"{FINAL_PROJECTION}.weight": lambda shape: len(shape) == 2 and shape[1] == dim,
+        LABEL_EMBEDDINGS: lambda shape: len(shape) == 2,
+    }
+    for name, fits in fitting.items():
+        if name in found.heads and not fits(shape := tuple(found.heads[name].shape)):
+            raise InputError(
+                f"{found.path} has a {name} of shape {shape}, which doesn't fit frames of {dim} values: copy it again"
+            )
 
 
 def write_encoder(checkpoint: EncoderCheckpoint, out: Path, layout: WrittenLayout, overwrite: bool = False) -> None:
@@ -62,12 +83,18 @@ def write_encoder(checkpoint: EncoderCheckpoint, out: Path, layout: WrittenLayou
             raise InputError(f"{out} is a folder, and fairseq's layout is a file: give a path such as {out / 'model.pt'}")
         content = fairseq_content(checkpoint)
         with replacing(out) as file:
-            torch.save(content, file)
+            try:
+                torch.save(content, file)
+            except RuntimeError as error:  # torch's own about a file that isn't whole; why it isn't was raised before
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
         return
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file, and this layout is a folder: give another path")
     if out.is_dir() and (others := sorted({item.name for item in out.iterdir()} - _OURS)):
         raise InputError(f"{out} holds {others[0]}, which is not of an encoder: give another path")
+    out = out.resolve()  # what a link leads to is replaced, not the link
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out.parent)
     part = part_beside(out)
@@ -155,6 +182,8 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
 
 def _in_folder(folder: Path, normalization: WaveformNormalization | None) -> EncoderCheckpoint:
+    if (folder / "config.json").is_file():
+        read_header(folder / "config.json")  # says what is wrong with it
     if is_vocable(folder):
         return read_vocable(folder)
     if is_transformers(folder):
@@ -166,8 +195,16 @@ def _in_file(path: Path, normalization: WaveformNormalization | None) -> Encoder
     if path.name in _OURS:
         raise InputError(f"{path} is a part of an encoder: give its folder, {path.parent}")
     content = read_torch_file(path)
-    if is_torchaudio(content):
-        return read_torchaudio(path, content, normalization)
-    if is_fairseq(content):
-        return read_fairseq(path, content, normalization)
+    try:
+        if is_torchaudio(content):
+            return read_torchaudio(path, content, normalization)
+        if is_fairseq(content):
+            return read_fairseq(path, content, normalization)
+    except VocableError:
+        raise
+    except Exception as error:  # anything may stand where a setting or a tensor should
+        raise InputError(
+            f"{path} has settings or tensors of another kind than an encoder's ({type(error).__name__}: {str(error)[:200]}): "
+            "take another checkpoint"
+        ) from error
     raise InputError(f"{path} holds no encoder of a known layout: fairseq's, s3prl's, torchaudio's or WavLM's were expected")

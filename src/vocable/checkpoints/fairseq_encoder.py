@@ -193,13 +193,14 @@ def _config(
             if relative
             else None,
             waveform_normalization=normalization,
+            waveform_eps=float(settings.get("waveform_eps", EncoderConfig.waveform_eps)),
             sample_rate=int(settings.get("sample_rate") or 16000),
         )
     except KeyError as error:
         raise InputError(
             f"{path} doesn't say its {error.args[0]}: it is no HuBERT, wav2vec 2.0 or WavLM model; give one"
         ) from error
-    except (SyntaxError, ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         if isinstance(error, InputError):
             raise InputError(f"{path}: {error}") from error
         raise InputError(f"{path} has a configuration that can't be read ({error}): copy it again") from error
@@ -213,7 +214,7 @@ def _normalization(path: Path, settings: dict[str, Any]) -> WaveformNormalizatio
 
 def _is_hubert(settings: dict[str, Any], tensors: Mapping[str, Tensor]) -> bool:
     named = str(settings.get("_name") or settings.get("arch") or "")
-    return "hubert" in named or any(name.startswith("label_embs") for name in tensors)
+    return "hubert" in named if named else any(name.startswith("label_embs") for name in tensors)
 
 
 def _special_rows(content: dict[str, Any]) -> int:
@@ -276,6 +277,8 @@ def _settings_of(config: EncoderConfig) -> dict[str, Any]:
         "conv_pos_groups": config.position_groups,
         "normalize": config.waveform_normalization == "utterance",
     }
+    if config.waveform_eps != EncoderConfig.waveform_eps:
+        settings["waveform_eps"] = config.waveform_eps  # ours; fairseq's is always the one it is without
     if config.relative_positions is not None:
         settings |= {
             "relative_position_embedding": True,

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vocable.artefacts.headers import naming
 from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint, Tensors, gathered, prefix_of
 from vocable.checkpoints.tensor_names import (
     FINAL_PROJECTION,
@@ -53,6 +54,8 @@ def read_torchaudio(path: Path, content: dict[str, Any], normalization: Waveform
         if theirs in tensors:
             heads[ours] = tensors[theirs]
     others = tuple(name for name in found.others if name not in named.values())
+    if deeper := [name for name in others if f"{found.prefix}{layout.block.partition('{')[0]}" in name]:
+        raise InputError(f"{path} has {deeper[0]}, but lacks what belongs to it: copy it again")
     return EncoderCheckpoint(path, "torchaudio", config, found.tensors, Tensors.of(heads), others)
 
 
@@ -80,18 +83,19 @@ def _config(path: Path, layout: Layout, tensors: dict[str, Tensor], normalizatio
         raise InputError(f"{path} has frames of {dim} values, of no model that torchaudio publishes: convert it from its source")
     norms = f"{prefix}{layout.layer_norm.format(i=1)}.weight" in tensors
     relative = tensors[f"{prefix}{block}.attention.{layout.relative_positions}"].shape[0] if gated else 0
-    return EncoderConfig(
-        family="wavlm" if gated else "hubert" if any(name.startswith("logit_generator") for name in tensors) else "wav2vec2",
-        layers=layers,
-        dim=dim,
-        ffn_dim=tensors[f"{prefix}{block}.{layout.inner}.weight"].shape[0],
-        heads=heads,
-        pre_norm=norms,
-        convolution_norm="layer" if norms else "group",
-        convolutions=tuple(convolutions),
-        convolution_bias=f"{prefix}{layout.convolution.format(i=0)}.bias" in tensors,
-        position_width=direction.shape[2],
-        position_groups=dim // direction.shape[1],
-        relative_positions=RelativePositions(relative, 800) if gated else None,
-        waveform_normalization=normalization,
-    )
+    with naming(path):
+        return EncoderConfig(
+            family="wavlm" if gated else "hubert" if any(name.startswith("logit_generator") for name in tensors) else "wav2vec2",
+            layers=layers,
+            dim=dim,
+            ffn_dim=tensors[f"{prefix}{block}.{layout.inner}.weight"].shape[0],
+            heads=heads,
+            pre_norm=norms,
+            convolution_norm="layer" if norms else "group",
+            convolutions=tuple(convolutions),
+            convolution_bias=f"{prefix}{layout.convolution.format(i=0)}.bias" in tensors,
+            position_width=direction.shape[2],
+            position_groups=dim // direction.shape[1],
+            relative_positions=RelativePositions(relative, 800) if gated else None,
+            waveform_normalization=normalization,
+        )

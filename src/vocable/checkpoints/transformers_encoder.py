@@ -83,6 +83,8 @@ def transformers_content(checkpoint: EncoderCheckpoint) -> tuple[Header, Header,
         "feat_extract_activation": "gelu",
         "torch_dtype": "float32",
     }
+    if config.waveform_eps != _EPS:
+        header["waveform_eps"] = config.waveform_eps  # ours; transformers' own is always the one it is without
     if config.relative_positions is not None:
         header |= {
             "num_buckets": config.relative_positions.buckets,
@@ -129,7 +131,7 @@ def _config(folder: Path, header: Header, normalization: WaveformNormalization |
             relative_positions=_positions(header) if family == "wavlm" else None,
             norm_eps=header.get("layer_norm_eps", 1e-5),
             waveform_normalization=normalized,
-            waveform_eps=_EPS,
+            waveform_eps=header.get("waveform_eps", _EPS),
             sample_rate=rate,
         )
     except KeyError as error:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from vocable.cli.given_options import spelled
 from vocable.cli.options import Audio, Exports, Frames, Part, Running, check_together, refuse_idle
@@ -27,7 +30,7 @@ def units(
     name: str | None = None,
     form: Exports = ("km",),
     runs: bool = False,
-    assume_features: bool = False,
+    assume_features: Annotated[bool, Parameter(name=["--assume-features", "--assume-spec"])] = False,
     strict: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -56,7 +59,7 @@ def units(
     runs
         With jsonl and parquet: units without repetitions, and how many frames each lasts.
     assume_features
-        Take the frames that --features, --normalize and --context name for a codebook that doesn't say.
+        Take the frames that --features or --encoder and --layer, --normalize and --context name for a codebook that doesn't say.
     strict
         Make any unusable file an error.
     overwrite

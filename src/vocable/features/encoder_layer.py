@@ -31,7 +31,6 @@ Precision = Literal["float32", "bfloat16", "auto"]
 
 _CPU_FRAMES = 1000  # a batch of which stays in a processor's cache from one layer to the next
 _GPU_FRAMES = 32_000
-_FEWEST_FRAMES = 100
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class EncoderFile:
         Raises:
             InputError: the layer or the tap doesn't exist.
         """
-        return EncoderLayer(self.checkpoint(), layer, tap, chunking, built=False).spec
+        return EncoderLayer(self.checkpoint(), layer, tap, chunking, precision=self.precision, built=False).spec
 
     def extractor(self, spec: FeatureSpec, device: str = "cpu") -> EncoderLayer:
         """Return what makes the frames of a spec.
@@ -239,12 +238,12 @@ class EncoderRunner:
             return [{tap: _kept(found[tap][at], part.window).cpu().numpy() for tap in taps} for at, part in enumerate(batch)]
         except torch.OutOfMemoryError:
             total = sum(part.length for part in batch)
-            if len(batch) == 1 or total <= _FEWEST_FRAMES:
+            if len(batch) == 1:
                 raise InputError(
                     f"{self._device} has too little memory for {total} frames at once: take shorter windows "
                     f"(--chunking windows:{max(2, total // 2)}:{total // 16}), or another device"
                 ) from None
-            self._budget = min(self._budget, max(_FEWEST_FRAMES, total // 2))
+            self._budget = min(self._budget, max(1, total // 2))
         print(f"{self._device} is out of memory: batches have {self._budget} frames from now on", file=sys.stderr, flush=True)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

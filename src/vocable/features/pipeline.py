@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,6 +65,7 @@ def warn_given_up(what: str, finished: Finished[Block]) -> None:
         print(f"warning: {what} had to do without {first} … {last}: {reason}", file=sys.stderr)
 
 
+_DECODERS = 4
 _RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
@@ -113,11 +115,16 @@ class FramePipeline:
 
     def open(self, device: str) -> Callable[[Block], BlockFrames]:
         """Make the extractor on `device` and return the function that turns a block into frames."""
-        return self.using(extractor_of(self.base, device, self.encoder))
+        return self.using(extractor_of(self.base, device, self.encoder), 1 if device == "cpu" else _DECODERS)
 
-    def using(self, extractor: Callable[[Sequence[Waveform]], list[Frames]]) -> Callable[[Block], BlockFrames]:
-        """Return the function that turns a block into frames, which an extractor at hand makes."""
-        return lambda block: self._frames(block, extractor)
+    def using(self, extractor: Callable[[Sequence[Waveform]], list[Frames]], decoders: int = 1) -> Callable[[Block], BlockFrames]:
+        """Return the function that turns a block into frames.
+
+        Args:
+            extractor: makes them.
+            decoders: threads that decode audio; where a device waits for it, one isn't enough.
+        """
+        return lambda block: self._frames(block, extractor, decoders)
 
     def frames_of(self, waveforms: Sequence[Waveform], extractor: FeatureExtractor | None = None) -> list[Frames]:
         """Return the frames of waveforms at the base's sample rate, each of shape (frames, dim).
@@ -133,16 +140,16 @@ class FramePipeline:
     def _finished(self, frames: Frames, speaker: str | None = None) -> Frames:
         return stack_context(self.normalization(frames, speaker), self.context)
 
-    def _frames(self, block: Block, extractor: Callable[[Sequence[Waveform]], list[Frames]]) -> BlockFrames:
+    def _frames(self, block: Block, extractor: Callable[[Sequence[Waveform]], list[Frames]], decoders: int) -> BlockFrames:
         rows: list[int] = []
         waveforms: list[Waveform] = []
         skipped: list[tuple[int, Skipped]] = []
-        for row, utterance in enumerate(block.utterances):
-            try:
-                waveforms.append(self._waveform(block, utterance))
+        for row, found in enumerate(self._decoded(block, decoders)):
+            if isinstance(found, AudioFault):
+                skipped.append((row, Skipped.of(block.utterances[row].path, found)))
+            else:
+                waveforms.append(found)
                 rows.append(row)
-            except AudioFault as fault:
-                skipped.append((row, Skipped.of(utterance.path, fault)))
         kept: list[int] = []
         made: list[Frames] = []
         with np.errstate(over="ignore", invalid="ignore"):
@@ -157,6 +164,20 @@ class FramePipeline:
                 overflow = AudioFault("not finite", "its samples are so large that frames overflow")
                 skipped.append((row, Skipped.of(utterance.path, overflow)))
         return BlockFrames(kept, made, sorted(skipped))
+
+    def _decoded(self, block: Block, decoders: int) -> list[Waveform | AudioFault]:
+        """Return the waveform of each row, or why it can't be used."""
+
+        def decode(utterance: Utterance) -> Waveform | AudioFault:
+            try:
+                return self._waveform(block, utterance)
+            except AudioFault as fault:
+                return fault
+
+        if decoders == 1:
+            return [decode(utterance) for utterance in block.utterances]
+        with ThreadPoolExecutor(decoders) as threads:
+            return list(threads.map(decode, block.utterances))
 
     def _waveform(self, block: Block, utterance: Utterance) -> Waveform:
         waveform = read_waveform(block.where(utterance), self.base.sample_rate, utterance.channel)

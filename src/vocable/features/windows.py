@@ -74,7 +74,7 @@ class Chunks:
             yield first, min(first + self.samples, samples)
 
 
-_TEXT = re.compile(r"windows(?::(\d{1,9}):(\d{1,9}))?|fairseq(?::(\d{1,12}))?")
+_TEXT = re.compile(r"windows(?::([0-9]{1,9}):([0-9]{1,9}))?|fairseq(?::([0-9]{1,12}))?")
 
 
 def chunking_of(text: str) -> Windows | Chunks:

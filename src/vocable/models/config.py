@@ -149,7 +149,8 @@ def _one_of(*names: str) -> Kind[str]:
 _FLAG: Kind[bool] = Kind("true or false", lambda value: isinstance(value, bool))
 _KINDS: dict[str, Kind[Any]] = {
     "family": _one_of("hubert", "wav2vec2", "wavlm"),
-    **dict.fromkeys(("layers", "dim", "ffn_dim", "heads", "position_width", "position_groups", "sample_rate"), _SIZE),
+    "layers": whole(1, 1000),  # a network is built of so many to know its shapes
+    **dict.fromkeys(("dim", "ffn_dim", "heads", "position_width", "position_groups", "sample_rate"), _SIZE),
     **dict.fromkeys(("pre_norm", "convolution_bias", "projection_norm"), _FLAG),
     "convolution_norm": _one_of("group", "layer"),
     "convolutions": Kind(
@@ -158,7 +159,9 @@ _KINDS: dict[str, Kind[Any]] = {
     ),
     "relative_positions": Kind(
         "sizes of relative positions",
-        lambda value: value is None or (_SIZE.accepts(value.buckets) and _SIZE.accepts(value.max_distance)),
+        lambda value: (
+            value is None or (whole(4).accepts(value.buckets) and whole(value.buckets // 4 + 1).accepts(value.max_distance))
+        ),
     ),
     **dict.fromkeys(("norm_eps", "waveform_eps"), POSITIVE),
     "waveform_normalization": _one_of("none", "utterance"),

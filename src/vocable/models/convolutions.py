@@ -14,6 +14,8 @@ from vocable.models.config import Convolution, EncoderConfig
 _BLOCK = 64
 """Frames that are convolved at once. What the first convolution makes of 64 frames' samples takes 8 MiB."""
 
+_DEVICE_BLOCK = 2048  # of a device that has its memory near and a price on each step
+
 _MOMENTS = 1 << 16  # windows of samples at once
 
 _NORM_EPS = 1e-5  # of all norms between convolutions, in every reference implementation
@@ -109,9 +111,10 @@ class Convolved:
 
     def frames(self, first: int, last: int) -> Tensor:
         """Return the frames from `first` to before `last`, of shape (frames, channels) and the weights' type."""
+        size = _BLOCK if self.waveform.device.type == "cpu" else _DEVICE_BLOCK
         blocks = []
-        for begin in range(first, last, _BLOCK):
-            end = min(begin + _BLOCK, last) - 1
+        for begin in range(first, last, size):
+            end = min(begin + size, last) - 1
             values = self.waveform[begin * self.hop : end * self.hop + self.field]
             for step in self.steps:
                 values = step(values)
