@@ -233,6 +233,54 @@ def test_a_configuration_that_is_no_json_is_no_encoder(tmp_path: Path, text: str
     refused(tmp_path / "made" / "config.json", "make it again, or remove it", source=tmp_path / "made")
 
 
+def test_layers_with_adapters_are_refused(tmp_path: Path) -> None:
+    write_encoder(made_checkpoint(tiny()), tmp_path / "made", "transformers")
+    changed(tmp_path / "made", adapter_attn_dim=16)
+    refused(tmp_path / "made" / "config.json", "adapter_attn_dim is 16", source=tmp_path / "made")
+    changed(tmp_path / "made", adapter_attn_dim=None)
+    weights = tmp_path / "made" / "model.safetensors"
+    more = {**load_file(weights), "encoder.layers.1.adapter_layer.norm.weight": torch.ones(3)}
+    save_file(more, weights)
+    refused(tmp_path / "made", "encoder.layers.1.adapter_layer.norm.weight, a part of its layers that isn't known here")
+
+
+def test_what_transformers_left_of_a_hub_model_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    write_encoder(made_checkpoint(tiny()), tmp_path / "there", "transformers")
+    (tmp_path / "here").mkdir()
+    for name in ("config.json", "model.safetensors"):  # transformers leaves preprocessor_config.json out
+        (tmp_path / "here" / name).write_bytes((tmp_path / "there" / name).read_bytes())
+    asked: list[bool] = []
+
+    def fetched(name: str, local_files_only: bool = False, **_: object) -> str:
+        asked.append(local_files_only)
+        return str(tmp_path / ("here" if local_files_only else "there"))
+
+    monkeypatch.setattr(hub, "snapshot_download", fetched)
+    assert read_encoder("someone/model").config.waveform_normalization == "none"
+    assert asked == [True, False]
+    (tmp_path / "here" / "preprocessor_config.json").write_text('{"do_normalize": true}')
+    asked.clear()
+    assert read_encoder("hf:someone/model@main").config.waveform_normalization == "utterance"
+    assert asked == [True]
+
+    def offline(name: str, local_files_only: bool = False, **_: object) -> str:
+        if local_files_only:
+            raise hub.errors.LocalEntryNotFoundError("not here")
+        raise OSError("no network")
+
+    monkeypatch.setattr(hub, "snapshot_download", offline)
+    with pytest.raises(InputError, match=r"someone/model is no file here and can't be fetched \(no network\)"):
+        read_encoder("someone/model")
+
+
+def test_heads_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    write_encoder(made_checkpoint(tiny()), tmp_path / "made", "vocable")
+    weights = tmp_path / "made" / "model.safetensors"
+    save_file({**load_file(weights), "mask_embedding": torch.ones(3)}, weights)
+    refused(tmp_path / "made", "mask_embedding of shape (3,), which doesn't fit frames of 64 values")
+
+
 def test_shards_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     folder = saved(transformers_model(tiny()), tmp_path / "made", max_shard_size="100KB")

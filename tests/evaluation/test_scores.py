@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,11 @@ from vocable.evaluation.unit_quality import PhoneScores, phone_scores, without_s
 from vocable.timelines import Alignments
 from vocable.units.units import Survey, Units, UnitsHeader
 from vocable.units.usage import entropy_of, usage_scores
+
+
+def at(rate: float, first: float = 0.0125) -> Callable[[int], np.ndarray]:
+    """Return the centres of windows that begin one after another."""
+    return lambda count: first + np.arange(count) / rate
 
 
 def counts_of(labels: list[str], units: list[int]) -> JointCounts:
@@ -64,17 +70,17 @@ def aligned(tmp_path: Path) -> Alignments:
 def test_frames_stand_at_the_centre_of_their_window(tmp_path: Path) -> None:
     # Frames 0 … 3 are centred at 12.5 … 42.5 ms: AH; 4 … 8: SIL or gap; 9 … 13: B.
     units = Units.of([np.repeat([1, 2, 3], [4, 5, 5])] * 2, UnitsHeader(clusters=4))
-    scores = phone_scores(units, ["s/u1", "s/u2"], aligned(tmp_path), 100, 0.0125)
+    scores = phone_scores(units, ["s/u1", "s/u2"], aligned(tmp_path), 100, at(100))
     assert (scores.utterances, scores.phones) == (2, 2)
     assert scores.frames == 28 - 2  # two frames of u2 lie in the gap from 50 to 70 ms
     assert scores.phone_purity == pytest.approx((8 + 5 + 10) / 26)
-    shifted = phone_scores(units, ["u1", "u2"], aligned(tmp_path), 100, 0.0)
+    shifted = phone_scores(units, ["u1", "u2"], aligned(tmp_path), 100, at(100, 0.0))
     assert shifted.phone_purity < scores.phone_purity
 
 
 def test_stress_is_stripped_and_silences_are_named(tmp_path: Path) -> None:
     units = Units.of([np.arange(14) % 3] * 2, UnitsHeader(clusters=3))
-    assert phone_scores(units, ["u1", "u2"], aligned(tmp_path), 100, 0.0125, frozenset({"sil", "b"})).phones == 1
+    assert phone_scores(units, ["u1", "u2"], aligned(tmp_path), 100, at(100), frozenset({"sil", "b"})).phones == 1
 
 
 def test_stress_digits_are_those_of_arpabet_vowels() -> None:
@@ -87,7 +93,7 @@ def test_stress_digits_are_those_of_arpabet_vowels() -> None:
 def scores_of_frames(tmp_path: Path, labels: str, units: list[int], rate: float = 50, alignment_rate: float = 50) -> PhoneScores:
     (tmp_path / "f.txt").write_text(f"u\t{labels}\n")
     alignments = Alignments(tmp_path / "f.txt", rate=alignment_rate)
-    return phone_scores(Units.of([np.array(units)], UnitsHeader()), ["u"], alignments, rate, 0.0125)
+    return phone_scores(Units.of([np.array(units)], UnitsHeader()), ["u"], alignments, rate, at(rate))
 
 
 def test_scores_are_those_reckoned_by_hand(tmp_path: Path) -> None:
@@ -139,7 +145,7 @@ def test_a_score_of_no_frame_is_refused(tmp_path: Path, labels: int, units: int)
 def test_two_utterances_are_not_scored_against_one_alignment(tmp_path: Path) -> None:
     units = Units.of([np.zeros(14, int)] * 2, UnitsHeader())
     with pytest.raises(InputError, match=r"one alignment, u1, for 'a/u1' and for 'b/u1': name alignments by"):
-        phone_scores(units, ["a/u1", "b/u1"], aligned(tmp_path), 100, 0.0125)
+        phone_scores(units, ["a/u1", "b/u1"], aligned(tmp_path), 100, at(100))
 
 
 def test_bits_a_second_are_those_of_runs() -> None:
@@ -151,6 +157,6 @@ def test_bits_a_second_are_those_of_runs() -> None:
 
 def test_utterances_without_alignment_are_left_out_or_named(tmp_path: Path) -> None:
     units = Units.of([np.zeros(14, int)] * 2, UnitsHeader())
-    assert phone_scores(units, ["u1", "other"], aligned(tmp_path), 100, 0.0125).utterances == 1
+    assert phone_scores(units, ["u1", "other"], aligned(tmp_path), 100, at(100)).utterances == 1
     with pytest.raises(InputError, match="none of the 2 utterances has an alignment"):
-        phone_scores(units, ["x", "y"], aligned(tmp_path), 100, 0.0125)
+        phone_scores(units, ["x", "y"], aligned(tmp_path), 100, at(100))

@@ -22,7 +22,7 @@ from vocable.errors import InputError, MismatchError
 from vocable.features.encoder_layer import EncoderFile, EncoderLayer, normalized_waveform, resolved_precision
 from vocable.features.extractors import extractor_of
 from vocable.features.windows import Chunks, Windows, chunking_of
-from vocable.models.config import Family, large
+from vocable.models.config import Convolution, Family, large
 
 MODELS: list[tuple[Family, bool]] = [("hubert", False), ("hubert", True), ("wavlm", False)]
 
@@ -170,9 +170,37 @@ def test_a_window_too_large_for_the_memory_is_refused_with_what_to_do(monkeypatc
     with pytest.raises(InputError) as caught:
         layer([waveform(400 + 59 * 320), waveform(400 + 59 * 320)])
     assert str(caught.value) == (
-        "cpu has too little memory for 60 frames at once: take shorter windows (--chunking windows:30:3), or another device"
+        "cpu has too little memory for 60 frames at once: take another device, or shorter windows, "
+        "such as --chunking windows:30:3, where no codebook says which"
     )
     chunking_of("windows:30:3")
+
+
+def test_many_short_utterances_are_halved_until_they_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waveforms = [waveform(400 + 320 * at, at) for at in range(12)]
+    layer = EncoderLayer(made_checkpoint(tiny()), 2)
+    expected = layer(waveforms)
+    monkeypatch.setattr(layer._runner, "_encoder", LittleMemory(layer._runner._encoder, 12))
+    assert all(map(np.array_equal, layer(waveforms), expected))
+    assert capsys.readouterr().err.count("is out of memory") >= 2
+
+
+@pytest.mark.parametrize("changes", [{"heads": 8}, {"pre_norm": True}, {"norm_eps": 1e-3}, {"position_groups": 4}])
+def test_the_same_weights_in_another_arithmetic_are_another_encoder(changes: dict[str, Any]) -> None:
+    checkpoint = made_checkpoint(tiny())
+    other = replace(checkpoint, config=replace(checkpoint.config, **changes))
+    same = other.config == checkpoint.config
+    assert other.digest == checkpoint.digest
+    assert (EncoderLayer(other, 1, built=False).spec == EncoderLayer(checkpoint, 1, built=False).spec) == same
+
+
+def test_chunks_shorter_than_a_frame_are_refused() -> None:
+    wide = tiny(convolutions=(Convolution(32, 20, 5), *tiny().convolutions[1:]))
+    assert wide.receptive_field > 400
+    with pytest.raises(InputError, match=f"a frame takes {wide.receptive_field} samples"):
+        EncoderLayer(made_checkpoint(wide), 1, chunking="fairseq:405")
 
 
 @pytest.mark.parametrize(("family", "large_norms"), STYLES)
@@ -184,8 +212,8 @@ def test_bfloat16_is_near_float32_and_recorded(family: Family, large_norms: bool
         assert 1e-4 < np.linalg.norm(one - other) / np.linalg.norm(one) < 0.05
     assert rounded.spec == exact.spec
     assert rounded.spec.digest == exact.spec.digest
-    assert rounded.spec.recorded == {"precision": "bfloat16", "device": "cpu"}
-    assert exact.spec.recorded == {"precision": "float32", "device": "cpu"}
+    assert rounded.spec.recorded == {"precision": "bfloat16", "device": "cpu", "waveform_eps": checkpoint.config.waveform_eps}
+    assert exact.spec.recorded["precision"] == "float32"
 
 
 def test_the_automatic_precision_is_what_the_device_is_fast_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -215,6 +216,66 @@ def test_several_sources_become_one(cli: Cli, corpus: Path, encoder: Path, prepa
     assert "neither audio of a known format nor a manifest" in said
 
 
+def test_sources_keep_the_ids_and_speakers_of_manifests(
+    cli: Cli, corpus: Path, encoder: Path, prepared: Path, tmp_path: Path
+) -> None:
+    common = ["--encoder", encoder, "--codebook", prepared / "codebook.safetensors", "--out", tmp_path / "out"]
+    first, second, third = sorted((corpus / "s1").iterdir())[:3]
+    (tmp_path / "named.csv").write_text(f"id,path,speaker\nanna-1,{first},anna\n")
+    cli("units", tmp_path / "named.csv", second, *common, "--form", "units")
+    assert read_units(tmp_path / "out" / "units.units").ids == ("anna-1", second.stem)
+    (tmp_path / "named.csv").write_text(f"id,path\n{second.stem},{first}\n")
+    assert "would both have the id" in cli("units", tmp_path / "named.csv", second, *common, fails=True)
+    odd = tmp_path / os.fsdecode(b"a\xff.flac")
+    shutil.copy(third, odd)
+    assert "is a name that is not UTF-8" in cli("units", odd, second, *common, fails=True)
+
+
+def test_a_dry_run_of_several_sources_writes_nothing(
+    cli: Cli, corpus: Path, encoder: Path, prepared: Path, tmp_path: Path
+) -> None:
+    common = ["--encoder", encoder, "--codebook", prepared / "codebook.safetensors", "--out", tmp_path / "out"]
+    assert "would become labels" in cli("units", *sorted((corpus / "s1").iterdir())[:2], *common, "--dry-run")
+    assert not (tmp_path / "out").exists()
+
+
+def test_textgrids_are_of_the_utterances_that_have_labels(
+    cli: Cli, corpus: Path, encoder: Path, prepared: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(corpus / "s0", tmp_path / "audio")
+    broken = min((tmp_path / "audio").iterdir())
+    broken.write_bytes(broken.read_bytes()[:-3000])
+    common = [
+        "--encoder",
+        encoder,
+        "--codebook",
+        prepared / "codebook.safetensors",
+        "--out",
+        tmp_path / "out",
+        "--form",
+        "textgrid",
+    ]
+    assert "7 utterances" in cli("units", tmp_path / "audio", *common)
+    assert len(list((tmp_path / "out").glob("*.TextGrid"))) == 7
+    assert "done already" in cli("units", tmp_path / "audio", *common)
+
+
+def test_times_follow_frames_that_chunks_lose(cli: Cli, corpus: Path, encoder: Path, prepared: Path, tmp_path: Path) -> None:
+    common = ["--encoder", encoder, "--layer", 1, "--chunking", "fairseq:8000"]
+    cli("kmeans", corpus, *common, "--clusters", 9, "--out", tmp_path / "km.safetensors")
+    longest = max(corpus.rglob("*.flac"), key=lambda path: len(read_waveform(path)))
+    cli("units", longest, "--encoder", encoder, "--codebook", tmp_path / "km.safetensors", "--out", tmp_path, "--form", "km,rttm")
+    [units] = read_units(tmp_path / "units.km")
+    last = (tmp_path / "units.rttm").read_text().splitlines()[-1].split()
+    chunks, rest = divmod(len(read_waveform(longest)), 8000)
+    assert chunks >= 4
+    assert rest >= 400
+    in_rest = 1 + (rest - 400) // 320
+    centre = (chunks * 8000 + (in_rest - 1) * 320 + 200) / 16000
+    assert float(last[3]) + float(last[4]) == pytest.approx(centre + 0.01, abs=2e-4)
+    assert len(units) == chunks * 24 + in_rest
+
+
 def _ids(manifest: Path) -> list[str]:
     return [row.partition("\t")[0].rpartition(".")[0] for row in manifest.read_text().splitlines()[1:]]
 
@@ -340,6 +401,24 @@ def test_layers_are_scored_as_evaluate_units_scores_labels(
         assert found["layers"][0][name] == pytest.approx(scored[name], abs=0.03)  # fitted to frames that have a phone alone
 
 
+def test_layers_are_scored_against_labels_of_frames_at_their_own_rate(
+    cli: Cli, corpus: Path, encoder: Path, phones: Path, tmp_path: Path
+) -> None:
+    rows = []
+    for path in sorted(phones.iterdir()):
+        names = [line.split("\t")[2] for line in path.read_text().splitlines()[1:]]
+        rows.append(f"{path.stem}\t{','.join(name for name in names for _ in range(10))}\n")  # 100 a second
+    (tmp_path / "phones.txt").write_text("".join(rows))
+    common = [encoder, corpus, "--clusters", 12, "--frames", 800, "--layers", 2, "--json"]
+    told = json.loads(cli("evaluate", "layers", *common, "--alignments", tmp_path / "phones.txt", "--alignment-rate", 100))
+    assert told["layers"][0]["pnmi"] == pytest.approx(
+        json.loads(cli("evaluate", "layers", *common, "--alignments", phones))["layers"][0]["pnmi"], abs=0.01
+    )
+    said = cli("evaluate", "layers", *common, "--alignments", tmp_path / "phones.txt", fails=True)
+    assert "give --alignment-rate, about 10" in said
+    assert "leave it out" in cli("evaluate", "layers", *common, "--alignments", phones, "--alignment-rate", 100, fails=True)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -376,6 +455,17 @@ def test_a_checkpoint_that_changes_is_another_encoder(cli: Cli, corpus: Path, tm
     cli(*common, "--overwrite")
 
 
+def test_a_checkpoint_that_takes_waveforms_otherwise_is_another_encoder(cli: Cli, corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    common = ["prepare", corpus, "--out", tmp_path / "run", "--encoder", folder, "--layer", 1, "--clusters", 5]
+    for number, changes in enumerate(({}, {"waveform_normalization": "utterance"}, {"waveform_eps": 1e-7}, {"heads": 8})):
+        write_encoder(made_checkpoint(tiny(**changes), seed=3), folder, "vocable", overwrite=True)
+        if number:
+            assert "is there already" in cli(*common, fails=True)
+        cli(*common, "--overwrite")
+    assert "done already" in cli(*common, "--chunking", "windows:2000:250", "--waveform-normalization", "none")
+
+
 def test_bfloat16_is_told_apart_in_what_is_kept(cli: Cli, corpus: Path, encoder: Path, tmp_path: Path) -> None:
     common = ["prepare", corpus, "--out", tmp_path / "run", "--encoder", encoder, "--layer", 2, "--clusters", 5]
     cli(*common)
@@ -404,8 +494,6 @@ def test_ten_kills_with_an_encoder_change_nothing(corpus: Path, encoder: Path, t
         process = start(tmp_path / str(number))
         time.sleep(moments.uniform(0.3, 0.95) * lasting)
         if process.poll() is None:
-            import os
-
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert start(tmp_path / str(number)).wait(timeout=300) == 0

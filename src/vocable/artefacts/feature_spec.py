@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vocable.artefacts.headers import OBJECT, TEXT, Kind, digest_of, read_field, whole
 from vocable.errors import InputError, MismatchError
 
@@ -75,9 +78,14 @@ class FeatureSpec:
 
     def frame_time(self, frame: int) -> float:
         """Return the centre of a frame's analysis window, in seconds."""
+        return float(self.frame_times(np.array([frame]))[0])
+
+    def frame_times(self, frames: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """Return the centres of frames' windows, given by number, in seconds."""
         chunk = self._chunk
-        whole, rest = divmod(frame, self._frames_of(chunk)) if chunk else (0, frame)
-        return (whole * chunk + rest * self.hop + self.receptive_field / 2) / self.sample_rate
+        whole, rest = np.divmod(frames, self._frames_of(chunk)) if chunk else (np.zeros_like(frames), frames)
+        times: NDArray[np.float64] = (whole * chunk + rest * self.hop + self.receptive_field / 2) / self.sample_rate
+        return times
 
     @property
     def _chunk(self) -> int:

@@ -154,7 +154,11 @@ def gathered(path: Path, config: EncoderConfig, layout: Layout, found: Tensors, 
                     "give the configuration that belongs to it"
                 )
     used = {part for parts in names.values() for part in parts}
-    return Found(found.renamed(names), prefix, tuple(sorted(set(found) - used)))
+    others = tuple(sorted(set(found) - used))
+    own = tuple(f"{prefix}{layout.block.format(i=i)}." for i in range(config.layers))
+    if unknown := [name for name in others if name.startswith(own)]:
+        raise InputError(f"{path} has {unknown[0]}, a part of its layers that isn't known here: take another checkpoint")
+    return Found(found.renamed(names), prefix, others)
 
 
 @dataclass(frozen=True)

@@ -111,9 +111,11 @@ def write_encoder(checkpoint: EncoderCheckpoint, out: Path, layout: WrittenLayou
                 if heads := {name: checkpoint.heads[name] for name in checkpoint.heads if name != MASK_EMBEDDING}:
                     _save(part / HEADS, heads)
             _save(part / "model.safetensors", tensors)
+            aside = part_beside(out)
             if out.is_dir():
-                shutil.rmtree(out)
+                out.rename(aside)
             part.rename(out)
+            shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -162,11 +164,11 @@ def _from_hub(name: str, revision: str | None) -> Path:
         ) from error
     wanted = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
-        if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
-            return folder
+        here: Path | None = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
     except (LocalEntryNotFoundError, OSError, ValueError):
-        pass
+        here = None
+    if here is not None and _is_complete(here):
+        return here
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
         if not any(folder.glob("*.safetensors")):
@@ -175,10 +177,23 @@ def _from_hub(name: str, revision: str | None) -> Path:
             )
         return folder
     except (HfHubHTTPError, OSError, ValueError) as error:
+        if here is not None and (here / "config.json").is_file():
+            return here  # without the network, what is here has to do
         reason = str(error).strip().split("\n")[0][:200]
         raise InputError(
             f"{name} is no file here and can't be fetched ({reason}): give a path, or look at the name and the network"
         ) from error
+
+
+def _is_complete(folder: Path) -> bool:
+    """Tell whether a folder fetched from the Hub has all that an encoder takes; other programs fetch less."""
+    if not all((folder / name).is_file() for name in ("config.json", "preprocessor_config.json")):
+        return False
+    indexes = [*folder.glob("*.safetensors.index.json"), *folder.glob("*.bin.index.json")]
+    if not indexes:
+        return (folder / "model.safetensors").is_file() or (folder / "pytorch_model.bin").is_file()
+    named = read_header(indexes[0]).get("weight_map")
+    return isinstance(named, dict) and all((folder / str(part)).is_file() for part in named.values())
 
 
 def _in_folder(folder: Path, normalization: WaveformNormalization | None) -> EncoderCheckpoint:
@@ -193,6 +208,8 @@ def _in_folder(folder: Path, normalization: WaveformNormalization | None) -> Enc
 
 def _in_file(path: Path, normalization: WaveformNormalization | None) -> EncoderCheckpoint:
     if path.name in _OURS:
+        raise InputError(f"{path} is a part of an encoder: give its folder, {path.parent}")
+    if path.name.startswith("pytorch_model") and (path.parent / "config.json").is_file():
         raise InputError(f"{path} is a part of an encoder: give its folder, {path.parent}")
     content = read_torch_file(path)
     try:

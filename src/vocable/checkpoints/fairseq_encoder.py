@@ -59,7 +59,8 @@ def read_fairseq(path: Path, content: dict[str, Any], normalization: WaveformNor
     settings = _settings(content)
     config = _config(path, settings, tensors, normalization)
     found = gathered(path, config, FAIRSEQ, Tensors.of(tensors), {name: tuple(value.shape) for name, value in tensors.items()})
-    heads, used = _heads(path, found.prefix, tensors, _special_rows(content))
+    several = _label_sets(content) > 1  # whose embeddings lie in one tensor; a single set is all that is known here
+    heads, used = (Tensors({}), set[str]()) if several else _heads(path, found.prefix, tensors, _special_rows(content))
     others = tuple(name for name in found.others if name not in used)
     layout = "s3prl" if "model_weight" in content else "wavlm" if config.family == "wavlm" else "fairseq"
     return EncoderCheckpoint(path, layout, config, found.tensors, heads, others)
@@ -215,6 +216,12 @@ def _normalization(path: Path, settings: dict[str, Any]) -> WaveformNormalizatio
 def _is_hubert(settings: dict[str, Any], tensors: Mapping[str, Tensor]) -> bool:
     named = str(settings.get("_name") or settings.get("arch") or "")
     return "hubert" in named if named else any(name.startswith("label_embs") for name in tensors)
+
+
+def _label_sets(content: dict[str, Any]) -> int:
+    """Return how many dictionaries of labels a model was trained with."""
+    dictionaries = attributes(content.get("task_state")).get("dictionaries") or plain(content.get("dictionaries_symbols"))
+    return len(dictionaries) if isinstance(dictionaries, list) else 1
 
 
 def _special_rows(content: dict[str, Any]) -> int:

@@ -19,7 +19,7 @@ from vocable.errors import InputError, UnknownNormalizationError
 from vocable.models.config import Convolution, EncoderConfig, RelativePositions, WaveformNormalization
 
 _FAMILIES = {"hubert": "hubert", "wav2vec2": "wav2vec2", "wavlm": "wavlm"}
-_ONLY = {"hidden_act": "gelu", "feat_extract_activation": "gelu", "conv_pos_batch_norm": False}
+_ONLY = {"hidden_act": "gelu", "feat_extract_activation": "gelu", "conv_pos_batch_norm": False, "adapter_attn_dim": None}
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 HEADS = "pretraining_heads.safetensors"
 """Where we keep what transformers has no place for, and reads over."""

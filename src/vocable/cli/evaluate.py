@@ -10,7 +10,7 @@ from vocable.cli.options import Audio, Names, Numbers, Running
 from vocable.cli.tables import bars, print_columns, print_table, report_skipped
 from vocable.errors import InputError
 from vocable.evaluation.agreement import agreement as compare
-from vocable.features.encoder_layer import EncoderFile, Precision
+from vocable.features.encoder_layer import EncoderFile, Precision, resolved_precision
 from vocable.models.config import WaveformNormalization
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.layers import LayerSettings, score_layers
@@ -88,6 +88,7 @@ def layers(
     precision: Precision = "float32",
     waveform_normalization: WaveformNormalization | None = None,
     tier: str | None = None,
+    alignment_rate: float | None = None,
     silence: Names = (),
     picture: Path | None = None,
     json_: bool = False,
@@ -122,6 +123,8 @@ def layers(
         In place of what the checkpoint says.
     tier
         Tier of the TextGrids, or column of the tables; by default phones, or the third column.
+    alignment_rate
+        Labels a second of a file of per-frame labels; by default as many as frames.
     silence
         More labels that stand for silence, apart by commas.
     picture
@@ -130,8 +133,10 @@ def layers(
         Print JSON.
     """
     settings = LayerSettings(layers=layers, clusters=clusters, frames=frames, seed=seed, chunking=chunking)
-    truth = Truth(alignments=alignments, tier=tier, silence=silence)
-    found = score_layers(audio, EncoderFile(encoder, waveform_normalization, precision), truth, settings, source, running.work())
+    truth = Truth(alignments=alignments, tier=tier, rate=alignment_rate, silence=silence)
+    work = running.work()
+    file = EncoderFile(encoder, waveform_normalization, resolved_precision(precision, work.devices[0]))
+    found = score_layers(audio, file, truth, settings, source, work)
     if picture is not None:
         write_text(picture, found.picture())
     if json_:

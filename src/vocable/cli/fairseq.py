@@ -13,7 +13,7 @@ from vocable.cli.options import Running
 from vocable.cli.tables import report_skipped, shown
 from vocable.errors import InputError
 from vocable.execution.engine import Engine
-from vocable.features.encoder_layer import EncoderFile, Precision
+from vocable.features.encoder_layer import EncoderFile, Precision, resolved_precision
 from vocable.models.config import WaveformNormalization
 from vocable.recipes import fairseq
 from vocable.recipes.fitting import FitSettings
@@ -134,8 +134,9 @@ def dump_hubert_feature(
     waveform_normalization
         In place of what the checkpoint says.
     """
-    encoder = EncoderFile(ckpt_path, waveform_normalization, precision)
-    with Engine(running.work()) as engine:
+    work = running.work()
+    encoder = EncoderFile(ckpt_path, waveform_normalization, resolved_precision(precision, work.devices[0]))
+    with Engine(work) as engine:
         made = fairseq.dump_hubert(tsv_dir, split, encoder, layer, nshard, rank, feat_dir, engine, max_chunk, _warn)
     print(f"{made.npy}: {made.utterances:,} utterances, {made.frames:,} frames")
 

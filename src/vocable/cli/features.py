@@ -126,6 +126,7 @@ def encoder(
 
 def _dump(audio: Path, choice: FrameChoice, dump: Dump, source: CorpusSettings, running: Running, part: Part) -> None:
     work = running.work(part.nshard, part.rank)
+    choice = choice.on(work)
     if dump.dry_run:
         print_table(f"the frames of {audio} would be dumped to {dump.out}", plan_dump(audio, source, choice, work).rows())
         return

@@ -30,7 +30,8 @@ def inspect(
     Parameters
     ----------
     path
-        Anything that vocable or fairseq's simple_kmeans writes: manifests, frames, codebooks, labels, dictionaries, folders.
+        Anything that vocable or fairseq's simple_kmeans writes: manifests, frames, codebooks, labels, dictionaries, folders; and
+        checkpoints of encoders.
     manifest
         The manifest that labels should belong to.
     dictionary

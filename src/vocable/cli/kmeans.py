@@ -49,6 +49,7 @@ def kmeans(
     """
     check_together(frames, fitting)
     work = running.work(part.nshard, part.rank)
+    frames = frames.on(work)
     if part.rank:
         print(f"A fit isn't cut into parts: rank 0 does it all, and rank {part.rank} has nothing to do.")
         return

@@ -59,6 +59,8 @@ def prepare(
         Say what would be done, how long it takes and what it needs, and do nothing.
     """
     check_together(frames, fitting)
+    work = running.work(part.nshard, part.rank)
+    frames = frames.on(work)
     settings = Preparation(
         corpus=source,
         frames=frames,
@@ -68,7 +70,6 @@ def prepare(
         strict=strict,
         forms=tuple(f".{item}" for item in form),
     )
-    work = running.work(part.nshard, part.rank)
     if dry_run:
         print_table(f"{audio} would become labels in {out}", plan_labels(audio, out, settings, work, overwrite).rows())
         return

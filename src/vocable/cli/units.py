@@ -17,7 +17,7 @@ from vocable.features.windows import chunking_of
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.dumped import stores_in
 from vocable.recipes.frames import ENCODER_ONLY, FrameChoice, assume_frames
-from vocable.recipes.sources import one_source
+from vocable.recipes.sources import opened_sources
 from vocable.recipes.units import label_source
 
 
@@ -68,46 +68,37 @@ def units(
         Say what would be done, how long it takes and what it needs, and do nothing.
     """
     work = running.work(part.nshard, part.rank)
-    book = read_codebook(codebook)
-    source = one_source([first, *more], out, audio)
-    stores = stores_in(source, name)[1] if source.is_dir() else []
-    if assume_features:
-        check_together(frames)
-        try:
-            book = assume_frames(book, frames, audio.sample_rate)
-        except MismatchError as error:
-            raise MismatchError(f"{codebook}: {error}") from error
-    else:
-        refuse_idle("without --assume-features the codebook says which frames it is for", FrameChoice, but=_OF_ENCODER)
-        check_together(frames)
-        _check_asked(frames, book, codebook)
+    frames = frames.on(work)
+    stores = stores_in(first, name)[1] if first.is_dir() and not more else []
+    book = _for_frames(read_codebook(codebook), codebook, frames, audio, assume_features)
     if stores:
         if strict:
             raise InputError("--strict: dumped frames have nothing that could be left out; leave it out")
-        refuse_idle(f"the frames in {source} are dumped already", CorpusSettings, FrameChoice)
+        refuse_idle(f"the frames in {first} are dumped already", CorpusSettings, FrameChoice)
     elif book.spec is not None and audio.sample_rate != book.spec.sample_rate and spelled(["sample_rate"]):
         raise InputError(f"--sample-rate {audio.sample_rate}: the codebook is for {book.spec.sample_rate} Hz; leave it out")
     forms = [_SUFFIXES.get(item, f".{item}") for item in form]
     if runs and not {"jsonl", "parquet"} & set(form):
         raise InputError("--runs goes with --form jsonl or parquet: give one of them, or take rle")
-    if dry_run:
-        from vocable.recipes.plan import plan_stored_units, plan_units
+    with opened_sources([first, *more], out, audio, kept=not dry_run) as source:
+        if dry_run:
+            from vocable.recipes.plan import plan_stored_units, plan_units
 
-        plan = (
-            plan_stored_units(stores, book, work, forms)
-            if stores
-            else plan_units(source, audio, book, work, forms, frames.encoder_file)
-        )
-        print_table(f"{first} would become labels in {out}", plan.rows())
-        return
-    made = label_source(source, book, out, name, forms, audio, work, strict, overwrite, frames.encoder_file, runs)
+            if stores:
+                plan = plan_stored_units(stores, book, work, forms)
+            else:
+                plan = plan_units(source, audio, book, work, forms, frames.encoder_file)
+            print_table(f"{first} would become labels in {out}", plan.rows())
+            return
+        made = label_source(source, book, out, name, forms, audio, work, strict, overwrite, frames.encoder_file, runs)
     if made.missing:
         report_others(made.missing, "the labels")
         return
     print(f"{made.files[0]}: {made.utterances:,} utterances, {made.frames:,} frames{', done already' if made.was_done else ''}")
     grids = [path for path in made.files if path.suffix == ".TextGrid"]
+    hidden = set(grids[_NAMED:])
     for path in made.files[1:]:
-        if path not in grids[_NAMED:]:
+        if path not in hidden:
             print(path)
     if len(grids) > _NAMED:
         print(f"and {len(grids) - _NAMED} more of {len(grids)} TextGrids")
@@ -117,6 +108,20 @@ def units(
 _NAMED = 3  # of many files alike
 _SUFFIXES = {"jsonl": ".units.jsonl", "parquet": ".units.parquet", "textgrid": ".TextGrid"}
 _OF_ENCODER = ("encoder", *ENCODER_ONLY)
+
+
+def _for_frames(book: Codebook, path: Path, frames: FrameChoice, audio: CorpusSettings, assumed: bool) -> Codebook:
+    """Return a codebook that says what frames it is for, and refuse options that say otherwise."""
+    if not assumed:
+        refuse_idle("without --assume-features the codebook says which frames it is for", FrameChoice, but=_OF_ENCODER)
+    check_together(frames)
+    if not assumed:
+        _check_asked(frames, book, path)
+        return book
+    try:
+        return assume_frames(book, frames, audio.sample_rate)
+    except MismatchError as error:
+        raise MismatchError(f"{path}: {error}") from error
 
 
 def _check_asked(frames: FrameChoice, book: Codebook, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -51,7 +51,7 @@ def phone_scores(
     ids: Iterable[str],
     alignments: Alignments,
     rate: float,
-    first_centre: float,
+    times: Callable[[int], NDArray[np.float64]],
     silences: frozenset[str] = SILENCES,
 ) -> PhoneScores:
     """Score units against phone alignments; frame i stands at the centre of its analysis window.
@@ -63,7 +63,7 @@ def phone_scores(
         ids: of the utterances, in the same order.
         alignments: phones.
         rate: units per second.
-        first_centre: time of the first frame's centre in seconds.
+        times: returns the centres of an utterance's first so many frames, in seconds.
         silences: labels, in lower case, that are no phones.
 
     Raises:
@@ -79,15 +79,9 @@ def phone_scores(
             name, timeline = alignments.name_of(utterance), alignments.find(utterance)
             if name is None or timeline is None:
                 continue
-            if name in owner:
-                raise InputError(
-                    f"{alignments.path} has one alignment, {name}, for {owner[name]!r} and for {utterance!r}: "
-                    "name alignments by the utterances' whole ids"
-                )
-            owner[name] = utterance
-            _require_equal_lengths(utterance, len(values), rate, alignments)
-            _require_same_clock(utterance, len(values) / rate, timeline, alignments)
-            phones = timeline.labels_at(first_centre + np.arange(len(values)) / rate)
+            require_own(name, utterance, owner, alignments)
+            require_same_audio(utterance, len(values), rate, timeline, alignments)
+            phones = timeline.labels_at(times(len(values)))
             inside = np.array([phone is not None for phone in phones], dtype=bool)
             nonlocal outside
             outside += int((~inside).sum())
@@ -115,6 +109,30 @@ def phone_scores(
         utterances=len(owner),
         phones=len(spoken.labels),
     )
+
+
+def require_own(name: str, utterance: str, owner: dict[str, str], alignments: Alignments) -> None:
+    """Note whose alignment one is.
+
+    Raises:
+        InputError: another utterance's.
+    """
+    if name in owner:
+        raise InputError(
+            f"{alignments.path} has one alignment, {name}, for {owner[name]!r} and for {utterance!r}: "
+            "name alignments by the utterances' whole ids"
+        )
+    owner[name] = utterance
+
+
+def require_same_audio(utterance: str, units: int, rate: float, timeline: Timeline, alignments: Alignments) -> None:
+    """Refuse an alignment that lasts clearly longer or shorter than the units of an utterance.
+
+    Raises:
+        MismatchError: says how long each is.
+    """
+    _require_equal_lengths(utterance, units, rate, alignments)
+    _require_same_clock(utterance, units / rate, timeline, alignments)
 
 
 def without_stress(phone: str) -> str:

@@ -38,17 +38,28 @@ def single_threaded() -> Iterator[None]:
                 _take_control()
 
 
+_torch_inside = 0
+_torch_threads = 1
+
+
 @contextmanager
 def torch_single_threaded() -> Iterator[None]:
-    """Let torch's operations on the CPU use one thread while the block runs."""
+    """Let torch's operations on the CPU use one thread while the block runs; the setting is the whole process's, as above."""
+    global _torch_inside, _torch_threads  # noqa: PLW0603
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with _lock:
+        if not _torch_inside:
+            _torch_threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+        _torch_inside += 1
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _lock:
+            _torch_inside -= 1
+            if not _torch_inside:
+                torch.set_num_threads(_torch_threads)
 
 
 def _take_control() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 
 from vocable.artefacts.feature_spec import FeatureSpec
+from vocable.artefacts.headers import digest_of
 from vocable.audio.decoding import Waveform
 from vocable.errors import InputError, MismatchError
 from vocable.features.kaldi import Frames
@@ -112,6 +114,7 @@ class EncoderLayer:
             behind the last block's final norm.
         chunking: how long waveforms go through: `windows`, `windows:LENGTH:CONTEXT` in frames, or `fairseq:SAMPLES`.
         precision: `float32`; `bfloat16`, in which matrix products are made; or `auto`: bfloat16 where the device makes them fast.
+        waveform_normalization: `none` or `utterance`, in place of what a checkpoint that is opened here says.
         device: a torch device.
         built: leave the encoder unbuilt, if all that is wanted is its spec.
 
@@ -127,17 +130,20 @@ class EncoderLayer:
         chunking: str = "windows",
         *,
         precision: Precision = "float32",
+        waveform_normalization: WaveformNormalization | None = None,
         device: str = "cpu",
         built: bool = True,
     ) -> None:
         if isinstance(checkpoint, (str, Path)):
-            checkpoint = opened(checkpoint)
+            checkpoint = opened(checkpoint, waveform_normalization)
         config = checkpoint.config
         if layer is None and tap != "final":
             raise InputError(f"which layer? The encoder has {config.layers}: give --layer 1 to {config.layers}")
         self._tap = Tap(config.layers if layer is None else layer, tap)
         self._tap.check(config.layers)
         self._chunking = chunking_of(chunking)
+        if isinstance(self._chunking, Chunks) and self._chunking.samples < config.receptive_field:
+            raise InputError(f"--chunking {chunking}: a frame takes {config.receptive_field} samples; give chunks of more")
         self._precision = resolved_precision(precision, device)
         self._device = device
         self.spec = FeatureSpec(
@@ -146,12 +152,17 @@ class EncoderLayer:
             hop=config.hop,
             receptive_field=config.receptive_field,
             sample_rate=config.sample_rate,
+            parameters={"arithmetic": digest_of(config.arithmetic())[:16]},
             model=checkpoint.digest,
             layer=self._tap.layer,
             tap=tap,
             waveform_normalization=config.waveform_normalization,
             chunking=str(self._chunking),
-            recorded={"precision": self._precision, "device": device.partition(":")[0]},
+            recorded={
+                "precision": self._precision,
+                "device": device.partition(":")[0],
+                "waveform_eps": config.waveform_eps,
+            },
         )
         if built:
             self._runner = EncoderRunner(checkpoint, self._tap.layer, self._precision, device)
@@ -181,7 +192,10 @@ class EncoderRunner:
         from vocable.models.inference import prepared
 
         self._device, self._config = torch.device(device), checkpoint.config
-        self._encoder = prepared(checkpoint.build(layers), precision, self._device)
+        try:
+            self._encoder = prepared(checkpoint.build(layers), precision, self._device)
+        except torch.OutOfMemoryError as error:
+            raise InputError(f"{device} has too little memory for the encoder: take another device, or free some") from error
         self._budget = _CPU_FRAMES if self._device.type == "cpu" else _GPU_FRAMES
 
     def __call__(self, waveforms: Sequence[Waveform], taps: Sequence[Tap], chunking: Windows | Chunks) -> list[dict[Tap, Frames]]:
@@ -190,16 +204,16 @@ class EncoderRunner:
 
         from vocable.execution.threads import torch_single_threaded
 
-        with torch.inference_mode(), torch_single_threaded():
+        with torch.inference_mode(), torch_single_threaded(), _float32_products(self._device):
             parts = [part for number, waveform in enumerate(waveforms) for part in self._parts(number, waveform, chunking)]
-            frames: dict[tuple[int, int], dict[Tap, Frames]] = {}
+            frames: list[dict[int, dict[Tap, Frames]]] = [{} for _ in waveforms]
             for batch in self._batches(parts):
                 for part, made in zip(batch, self._run(batch, taps), strict=True):
-                    frames[part.waveform, part.place] = made
+                    frames[part.waveform][part.place] = made
             dim = self._config.dim
             joined = []
-            for number in range(len(waveforms)):
-                own = [frames[key] for key in sorted(key for key in frames if key[0] == number)]
+            for by_place in frames:
+                own = [by_place[place] for place in sorted(by_place)]
                 joined.append(
                     {tap: np.concatenate([item[tap] for item in own]) if own else np.empty((0, dim), np.float32) for tap in taps}
                 )
@@ -240,8 +254,8 @@ class EncoderRunner:
             total = sum(part.length for part in batch)
             if len(batch) == 1:
                 raise InputError(
-                    f"{self._device} has too little memory for {total} frames at once: take shorter windows "
-                    f"(--chunking windows:{max(2, total // 2)}:{total // 16}), or another device"
+                    f"{self._device} has too little memory for {total} frames at once: take another device, or shorter windows, "
+                    f"such as --chunking windows:{max(2, total // 2)}:{total // 16}, where no codebook says which"
                 ) from None
             self._budget = min(self._budget, max(1, total // 2))
         print(f"{self._device} is out of memory: batches have {self._budget} frames from now on", file=sys.stderr, flush=True)
@@ -249,6 +263,23 @@ class EncoderRunner:
             torch.cuda.empty_cache()
         half = len(batch) // 2
         return self._run(batch[:half], taps) + self._run(batch[half:], taps)
+
+
+@contextmanager
+def _float32_products(device: torch.device) -> Iterator[None]:
+    """Let a GPU multiply float32 as float32: by default it takes ten bits of it in convolutions."""
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @dataclass(frozen=True)
@@ -307,6 +338,6 @@ def require_encoder(encoder: EncoderFile | None, spec: FeatureSpec) -> EncoderFi
     if encoder is None:
         raise MismatchError(
             f"frames of layer {spec.layer} of an encoder are wanted, of the one whose digest begins {str(spec.model)[:12]}: "
-            "give --encoder with its checkpoint"
+            "give --encoder with its checkpoint, or in Python an EncoderLayer"
         )
     return encoder

@@ -65,7 +65,11 @@ def warn_given_up(what: str, finished: Finished[Block]) -> None:
         print(f"warning: {what} had to do without {first} … {last}: {reason}", file=sys.stderr)
 
 
-_DECODERS = 4
+def decoders_for(device: str) -> int:
+    """Return how many threads decode audio: where a device waits for it, one isn't enough."""
+    return 1 if device == "cpu" else 4
+
+
 _RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
@@ -110,21 +114,13 @@ class FramePipeline:
     @property
     def key(self) -> str:
         """Digest of all that frames depend on beside the audio: the spec, and what it doesn't say."""
-        precision = [] if self.encoder is None else [self.encoder.precision]
-        return digest_of([self.spec.identity(), self.lenient, self.normalization.speakers_digest, *precision])
+        how = [] if self.encoder is None else [self.base.recorded]
+        return digest_of([self.spec.identity(), self.lenient, self.normalization.speakers_digest, *how])
 
     def open(self, device: str) -> Callable[[Block], BlockFrames]:
         """Make the extractor on `device` and return the function that turns a block into frames."""
-        return self.using(extractor_of(self.base, device, self.encoder), 1 if device == "cpu" else _DECODERS)
-
-    def using(self, extractor: Callable[[Sequence[Waveform]], list[Frames]], decoders: int = 1) -> Callable[[Block], BlockFrames]:
-        """Return the function that turns a block into frames.
-
-        Args:
-            extractor: makes them.
-            decoders: threads that decode audio; where a device waits for it, one isn't enough.
-        """
-        return lambda block: self._frames(block, extractor, decoders)
+        extractor = extractor_of(self.base, device, self.encoder)
+        return lambda block: self._frames(block, extractor, decoders_for(device))
 
     def frames_of(self, waveforms: Sequence[Waveform], extractor: FeatureExtractor | None = None) -> list[Frames]:
         """Return the frames of waveforms at the base's sample rate, each of shape (frames, dim).
@@ -140,7 +136,8 @@ class FramePipeline:
     def _finished(self, frames: Frames, speaker: str | None = None) -> Frames:
         return stack_context(self.normalization(frames, speaker), self.context)
 
-    def _frames(self, block: Block, extractor: Callable[[Sequence[Waveform]], list[Frames]], decoders: int) -> BlockFrames:
+    def waveforms_of(self, block: Block, decoders: int = 1) -> tuple[list[int], list[Waveform], list[tuple[int, Skipped]]]:
+        """Return the rows of a block whose audio can be used, their waveforms, and the other rows with the reason."""
         rows: list[int] = []
         waveforms: list[Waveform] = []
         skipped: list[tuple[int, Skipped]] = []
@@ -150,6 +147,10 @@ class FramePipeline:
             else:
                 waveforms.append(found)
                 rows.append(row)
+        return rows, waveforms, skipped
+
+    def _frames(self, block: Block, extractor: FeatureExtractor, decoders: int) -> BlockFrames:
+        rows, waveforms, skipped = self.waveforms_of(block, decoders)
         kept: list[int] = []
         made: list[Frames] = []
         with np.errstate(over="ignore", invalid="ignore"):

@@ -111,9 +111,14 @@ class EncoderConfig:
         """Return how many frames a waveform gives."""
         return 0 if samples < self.receptive_field else 1 + (samples - self.receptive_field) // self.hop
 
-    def cut(self, layers: int) -> EncoderConfig:
-        """Return the configuration of the first `layers` blocks alone."""
-        return replace(self, layers=layers)
+    def arithmetic(self) -> dict[str, Any]:
+        """Return what frames depend on beside weights, layer and waveform, as a JSON value: the same weights make others with it.
+
+        The eps of a waveform's variance, in which layouts of one model differ, isn't in it.
+        """
+        names = ("heads", "pre_norm", "convolution_norm", "norm_eps", "position_groups", "relative_positions", "convolutions")
+        values = self.to_json()
+        return {name: values[name] for name in names}
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as a JSON value."""

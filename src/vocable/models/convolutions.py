@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,11 @@ class ConvolutionStack(nn.Module):
             norm = number == 0 or config.convolution_norm == "layer"
             self.layers.append(ConvolutionLayer(inputs, shape, config.convolution_bias, norm))
             inputs = shape.channels
+        self._following: list[Step] | None = None
+
+    def prepare(self) -> None:
+        """Lay out the weights for products, once for all waveforms; they must not change any more."""
+        self._following = [self._step(layer) for layer in self._layers()[1:]]
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return all frames of one waveform: float32 of shape (samples,), of at least one frame."""
@@ -60,8 +66,8 @@ class ConvolutionStack(nn.Module):
 
     def on(self, waveform: Tensor) -> Convolved:
         """Return the frames of one waveform, to be made as they are asked for."""
-        steps = [self._first(waveform), *(self._step(layer) for layer in self._layers()[1:])]
-        return Convolved(waveform, steps, self._hop, self._field)
+        following = self._following or [self._step(layer) for layer in self._layers()[1:]]
+        return Convolved(waveform, [self._first(waveform), *following], self._hop, self._field)
 
     def _layers(self) -> list[ConvolutionLayer]:
         return list(self.layers)  # type: ignore[arg-type]
@@ -69,16 +75,18 @@ class ConvolutionStack(nn.Module):
     def _first(self, waveform: Tensor) -> Step:
         """Return what the first convolution does with samples, in float32 whatever the type of the others."""
         layers = self._layers()
-        layer = layers[0]
-        weight, bias = layer.weight[:, 0].double(), None if layer.bias is None else layer.bias.double()
-        norm = layer.norm
+        layer, norm = layers[0], layers[0].norm
+        device = waveform.device
+        place = torch.device("cpu") if device.type == "mps" else device  # which has no float64
+        exact = partial(torch.Tensor.to, device=place, dtype=torch.float64)
+        weight, bias = exact(layer.weight[:, 0]), None if layer.bias is None else exact(layer.bias)
         if self._over_time and norm is not None:
-            mean, variance = _moments(waveform, weight, layer.stride)
-            scale = norm.weight.double() / torch.sqrt(variance + norm.eps)
+            mean, variance = _moments(waveform.to(place), weight, layer.stride)
+            scale = exact(norm.weight) / torch.sqrt(variance + norm.eps)
             # The convolution's own bias is a constant of each channel, which the norm takes out.
-            weight, bias, norm = weight * scale[:, None], norm.bias.double() - mean * scale, None
-        matrix = weight.T.float().contiguous()
-        offset = None if bias is None else bias.float()
+            weight, bias, norm = weight * scale[:, None], exact(norm.bias) - mean * scale, None
+        matrix = weight.T.float().contiguous().to(device)
+        offset = None if bias is None else bias.float().to(device)
         kind = layers[1].weight.dtype if len(layers) > 1 else torch.float32
 
         def convolved(samples: Tensor) -> Tensor:
@@ -160,7 +168,7 @@ class _Products:
         for first in range(0, layer.width, layer.stride):
             taps = min(layer.stride, layer.width - first)
             weights = layer.weight[:, :, first : first + taps].permute(2, 1, 0)
-            parts.append((first, taps, weights.reshape(-1, weights.shape[2])))
+            parts.append((first, taps, weights.reshape(-1, weights.shape[2]).contiguous()))
         return cls(layer.width, layer.stride, layer.bias, parts)
 
     def __call__(self, rows: Tensor) -> Tensor:

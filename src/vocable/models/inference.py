@@ -16,7 +16,7 @@ def prepared(encoder: Encoder, precision: str, device: torch.device) -> Encoder:
     Args:
         encoder: in float32.
         precision: `bfloat16` makes the products of linear layers and of all convolutions but the first in it; sums go into
-            float32, and norms, residuals and WavLM's gates stay in it.
+            float32; norms, residuals, the positional convolution and WavLM's gates stay in it.
         device: where it runs.
     """
     if precision == "bfloat16":
@@ -35,4 +35,5 @@ def prepared(encoder: Encoder, precision: str, device: torch.device) -> Encoder:
             if isinstance(module, nn.Linear):
                 # The same numbers, those of one input side by side: BLAS is up to a tenth faster on them.
                 module.weight.data = module.weight.data.T.contiguous().T
+    encoder.convolutions.prepare()
     return encoder

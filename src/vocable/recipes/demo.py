@@ -97,7 +97,10 @@ def demonstrate(out: Path, clusters: int = 100, work: Work | None = None, overwr
     ids, alignments = prepared.splits["train"].ids, Alignments(out / "alignments")
     spec = prepared.codebook.spec
     assert spec is not None
-    scores, chance = (phone_scores(item, ids, alignments, spec.rate, spec.frame_time(0)) for item in (units, random))
+    rate, times = spec.rate, spec.frame_times
+    scores, chance = (
+        phone_scores(item, ids, alignments, rate, lambda count: times(np.arange(count))) for item in (units, random)
+    )
     return Demonstration(prepared, scores, chance)
 
 

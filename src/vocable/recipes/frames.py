@@ -15,10 +15,10 @@ from vocable.audio.blocks import Block, blocks_of
 from vocable.audio.manifest import Manifest
 from vocable.clustering.codebook import Codebook
 from vocable.errors import InputError, MismatchError
-from vocable.execution.engine import Engine
+from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import progress
 from vocable.execution.stages import Payload, Stage
-from vocable.features.encoder_layer import EncoderFile, Precision, require_encoder
+from vocable.features.encoder_layer import EncoderFile, Precision, require_encoder, resolved_precision
 from vocable.features.extractors import LogMel, Mfcc
 from vocable.features.normalization import Normalization, Scope, Statistics
 from vocable.features.pipeline import FramePipeline, warn_given_up
@@ -82,13 +82,17 @@ class FrameChoice:
         """The encoder, and how it is run."""
         return None if self.encoder is None else EncoderFile(self.encoder, self.waveform_normalization, self.precision)
 
+    def on(self, work: Work) -> FrameChoice:
+        """Return the choice with the precision that `auto` means where the work runs."""
+        return self if self.encoder is None else replace(self, precision=resolved_precision(self.precision, work.devices[0]))
+
     def state(self) -> dict[str, Any]:
-        """Return what results depend on: an encoder counts by its weights, wherever they lie."""
+        """Return what results depend on: an encoder counts by its weights and how it takes waveforms, wherever it lies."""
         values = asdict(self)
         if self.encoder_file is None:
             return {name: value for name, value in values.items() if name not in ("encoder", *ENCODER_ONLY)}
-        del values["features"], values["mel_bins"]
-        return {**values, "encoder": self.encoder_file.checkpoint().digest}
+        spec = self.encoder_file.spec(self.layer, self.tap, self.chunking)
+        return {"normalize": self.normalize, "context": self.context, **spec.identity(), **spec.recorded}
 
     def base(self, sample_rate: int) -> FeatureSpec:
         """Return what the extractor makes, before normalisation and context.
@@ -144,27 +148,29 @@ def pipeline_of(
         MismatchError: the codebook doesn't say what frames it is for, or they are of another encoder, or of one that isn't given.
     """
     spec = spec_of(codebook)
-    require_maker(spec, encoder)
-    plain = FramePipeline(spec.base, encoder=encoder)
+    plain = FramePipeline(base_made(spec, encoder), encoder=encoder)
     normalization = codebook.normalization
     if normalization.scope == "speaker":
         normalization = _normalization("speaker", plain, manifest, engine, folder)
     return replace(plain, normalization=normalization, context=spec.context)
 
 
-def require_maker(spec: FeatureSpec, encoder: EncoderFile | None) -> None:
-    """Refuse an encoder that doesn't make the frames of a spec, before anything is made with it.
+def base_made(spec: FeatureSpec, encoder: EncoderFile | None) -> FeatureSpec:
+    """Return what the extractor makes for frames of a spec, as this run makes them, before anything is made.
 
     Raises:
-        MismatchError: it is another, it is missing, or the frames are no encoder's.
+        MismatchError: the encoder is another, it is missing, or the frames are no encoder's.
     """
-    if spec.kind == "encoder":
-        found = require_encoder(encoder, spec)
-        layer = min(spec.layer or 1, found.checkpoint().config.layers)  # of another encoder, which may have fewer
-        made = found.spec(layer, spec.tap or "block", spec.chunking)  # type: ignore[arg-type]
-        spec.base.require_equal(made, "the codebook's frames", f"those of {found.source}")
-    elif encoder is not None:
-        raise MismatchError(f"the codebook is for frames of kind {spec.kind!r}, which no encoder makes: leave out --encoder")
+    if spec.kind != "encoder":
+        if encoder is not None:
+            raise MismatchError(f"the codebook is for frames of kind {spec.kind!r}, which no encoder makes: leave out --encoder")
+        return spec.base
+    found = require_encoder(encoder, spec)
+    depth = found.checkpoint().config.layers  # of another encoder, which may have fewer layers, or more
+    layer = depth if spec.tap == "final" else min(spec.layer or 1, depth)
+    made = found.spec(layer, spec.tap or "block", spec.chunking)  # type: ignore[arg-type]
+    spec.base.require_equal(made, "the codebook's frames", f"those of {found.source}")
+    return made
 
 
 def spec_of(codebook: Codebook) -> FeatureSpec:
@@ -196,7 +202,8 @@ def assume_frames(codebook: Codebook, choice: FrameChoice, sample_rate: int) -> 
     spec = FramePipeline(base, Normalization(choice.normalize), choice.context).spec
     if spec.dim != codebook.centroids.shape[1]:
         raise MismatchError(
-            f"the codebook's centroids have {codebook.centroids.shape[1]} values, frames of {choice.features} have {spec.dim}"
+            f"the codebook's centroids have {codebook.centroids.shape[1]} values, frames of kind {spec.kind} have {spec.dim}: "
+            "name those it was fitted to"
         )
     return replace(codebook, spec=spec, normalization=Normalization(choice.normalize))
 

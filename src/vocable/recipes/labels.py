@@ -18,7 +18,7 @@ from vocable.execution.progress import progress
 from vocable.execution.stages import Finished, Payload, Stage
 from vocable.features.pipeline import FramePipeline, skipped_rows
 from vocable.recipes.companion_manifest import manifest_files, possible_manifest_files, write_manifest_beside
-from vocable.units.exports import EXPORTS, export_files, named, write_export
+from vocable.units.exports import EXPORTS, export_files, named, pyarrow_for, write_export
 from vocable.units.label_files import SUFFIXES, header_file, text_writer, write_units
 from vocable.units.labelling import LabelBlocks, labelled_rows, units_header
 from vocable.units.units import Sequence as UnitSequence
@@ -101,6 +101,8 @@ def require_ids_for(forms: Sequence[str], manifest: Manifest | None, stem: Path)
         InputError: names the file.
     """
     for form in forms:
+        if form == ".units.parquet":
+            pyarrow_for(stem.with_name(stem.name + form))
         if (form == ".units" or form in EXPORTS) and manifest is None:
             raise InputError(f"{stem}{form}: this form keeps utterance ids, and no manifest tells them: take --form km")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,18 @@ from numpy.typing import NDArray
 
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.blocks import Block, blocks_of
-from vocable.audio.decoding import Waveform
 from vocable.audio.faults import Skipped, lost
 from vocable.audio.manifest import Manifest
 from vocable.audio.speakers import hash_fraction
 from vocable.clustering.kmeans import KMeans
 from vocable.errors import InputError
 from vocable.evaluation.joint_counts import JointCounts
-from vocable.evaluation.unit_quality import SILENCES, without_stress
+from vocable.evaluation.unit_quality import SILENCES, require_own, require_same_audio, without_stress
 from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import progress
 from vocable.features.encoder_layer import EncoderFile
 from vocable.features.kaldi import Frames
-from vocable.features.pipeline import FramePipeline
+from vocable.features.pipeline import FramePipeline, decoders_for
 from vocable.features.windows import chunking_of
 from vocable.models.taps import Tap
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
@@ -145,6 +144,7 @@ def score_layers(
         InputError: no utterance has an alignment, a layer doesn't exist, or there are fewer frames than units.
     """
     require_source(source)
+    truth.check()
     Alignments(truth.alignments, truth.tier)  # says what is wrong with them before anything takes time
     depth = encoder.checkpoint().config.layers
     layers = tuple(sorted(set(settings.layers))) or tuple(range(1, depth + 1))
@@ -154,13 +154,7 @@ def score_layers(
     with tempfile.TemporaryDirectory() as folder, Engine(work) as engine:
         opened = open_corpus(source, corpus, engine, Path(folder))
         require_usable(opened, source)
-        known = [row for row, name in enumerate(opened.manifest.ids) if alignments.name_of(name) is not None]
-        if not known:
-            raise InputError(
-                f"none of the {len(opened.manifest)} utterances has an alignment in {alignments.path}: "
-                "their names must be the utterances' ids"
-            )
-        manifest = opened.manifest.select(known)
+        manifest = _with_alignments(opened.manifest, spec, alignments)
         drawn = _drawn(manifest, spec, layers, encoder, settings, engine)
     phones = _phones(manifest, spec, drawn, alignments)
     silences = SILENCES | {item.lower() for item in truth.silence}
@@ -243,18 +237,14 @@ class _DrawFrames:
         run_encoder = encoder.runner(self.layers[-1], device)
         chunking, taps = chunking_of(self.pipeline.base.chunking), [Tap(layer) for layer in self.layers]
 
-        def all_layers(waveforms: Sequence[Waveform]) -> list[Frames]:
-            return [np.concatenate([of_tap[tap] for tap in taps], axis=1) for of_tap in run_encoder(waveforms, taps, chunking)]
-
-        frames_of = self.pipeline.using(all_layers)
-
         def run(block: Block) -> _BlockDraw:
-            made = frames_of(block)
+            rows, waveforms, skipped = self.pipeline.waveforms_of(block, decoders_for(device))
             drawn = []
-            for row, frames in zip(made.rows, made.frames, strict=True):
-                kept = frames[self.places(block.utterances[row].id, len(frames))]
-                drawn.append((row, len(frames), kept.reshape(len(kept), len(taps), -1)))
-            return _BlockDraw(drawn, made.skipped)
+            for row, of_tap in zip(rows, run_encoder(waveforms, taps, chunking), strict=True):
+                count = len(of_tap[taps[0]])
+                places = self.places(block.utterances[row].id, count)
+                drawn.append((row, count, np.stack([of_tap[tap][places] for tap in taps], axis=1)))
+            return _BlockDraw(drawn, skipped)
 
         return run
 
@@ -265,8 +255,32 @@ def _phones(manifest: Manifest, spec: FeatureSpec, drawn: _Drawn, alignments: Al
     for row, places in drawn.chosen:
         timeline = alignments.find(manifest.ids[row])
         assert timeline is not None
-        phones += timeline.labels_at([spec.frame_time(place) for place in places.tolist()])
+        phones += timeline.labels_at(spec.frame_times(places))
     return phones
+
+
+def _with_alignments(manifest: Manifest, spec: FeatureSpec, alignments: Alignments) -> Manifest:
+    """Return the utterances that have an alignment, of this audio.
+
+    Raises:
+        InputError: there are none, or two have the same; or one is broken.
+        MismatchError: one lasts clearly longer or shorter than the audio.
+    """
+    owner: dict[str, str] = {}
+    known = []
+    for row, utterance in enumerate(manifest.ids):
+        name, timeline = alignments.name_of(utterance), alignments.find(utterance)
+        if name is None or timeline is None:
+            continue
+        require_own(name, utterance, owner, alignments)
+        require_same_audio(utterance, spec.frame_count(int(manifest.samples[row])), spec.rate, timeline, alignments)
+        known.append(row)
+    if not known:
+        raise InputError(
+            f"none of the {len(manifest)} utterances has an alignment in {alignments.path}: "
+            "their names must be the utterances' ids"
+        )
+    return manifest.select(known)
 
 
 def _score(

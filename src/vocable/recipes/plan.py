@@ -12,20 +12,22 @@ from typing import Any
 import numpy as np
 
 from vocable.audio.blocks import blocks_of
-from vocable.audio.faults import count_reasons
+from vocable.audio.decoding import read_waveform
+from vocable.audio.faults import AudioFault, count_reasons
 from vocable.audio.manifest import Manifest
 from vocable.audio.speakers import split
 from vocable.clustering.codebook import Codebook
 from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import duration
 from vocable.features.encoder_layer import EncoderFile
+from vocable.features.extractors import extractor_of
 from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
 from vocable.recipes.codebooks import claim_with_audio, claim_with_stores
 from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_usable
 from vocable.recipes.dumped import origin_of
 from vocable.recipes.fitting import FitSettings, require_frames_for, sampled_rows, sampled_utterances
-from vocable.recipes.frames import FrameChoice, require_maker, require_speakers_for, spec_of
+from vocable.recipes.frames import FrameChoice, base_made, require_speakers_for, spec_of
 from vocable.recipes.label_preparation import Preparation, claim_on
 from vocable.recipes.manifests import Splitting
 from vocable.units.units import unit_type
@@ -34,6 +36,7 @@ _PROBE_SECONDS = 30.0  # of audio: a few hundredths of a second of work
 _WORKER_BYTES = 150 << 20  # Python, NumPy and a block in flight
 _OPERATIONS_PER_SECOND = 20e9  # multiplications of k-means and of labelling on a core
 _READING = 500e6  # bytes of dumped frames a second, from a disk
+_PROBED_SECONDS = 15.0
 _TORCH_BYTES = 500 << 20
 _PASSES = 24  # of k-means over all frames of its sample, those over parts of it included
 _HELD = 4 << 30  # bytes of frames that a fit keeps
@@ -146,10 +149,10 @@ def plan_units(
         MismatchError: the codebook doesn't say what frames it is for, or they aren't the encoder's.
     """
     spec = spec_of(codebook)
-    require_maker(spec, encoder)
+    base = base_made(spec, encoder)
     opened = _opened(source, replace(corpus, sample_rate=spec.sample_rate), work)
     require_speakers_for(codebook.normalization.scope, opened.manifest)
-    pipeline = FramePipeline(spec.base, context=spec.context, encoder=encoder)
+    pipeline = FramePipeline(base, context=spec.context, encoder=encoder)
     statistics = int(codebook.normalization.scope == "speaker")
     return _plan(opened, pipeline, work, 1, statistics, clusters=len(codebook), forms=forms)
 
@@ -293,8 +296,29 @@ def _worker_bytes(pipeline: FramePipeline) -> int:
     return _WORKER_BYTES if encoder is None else _WORKER_BYTES + _TORCH_BYTES + 2 * encoder.checkpoint().bytes
 
 
+def _encoder_rate(manifest: Manifest, pipeline: FramePipeline) -> float:
+    """Return seconds of audio that a worker takes through an encoder in a second, from the first utterance that can be read.
+
+    It is the processor's; a GPU is faster.
+    """
+    extract = extractor_of(pipeline.base, "cpu", pipeline.encoder)
+    most = int(_PROBED_SECONDS * manifest.sample_rate)
+    for utterance in manifest:
+        try:
+            waveform = read_waveform(manifest.where(utterance), pipeline.base.sample_rate, utterance.channel)[:most]
+        except AudioFault:
+            continue
+        extract([waveform[: len(waveform) // 4]])  # the first run also loads what the second needs
+        begun = time.perf_counter()
+        extract([waveform])
+        return max(len(waveform) / pipeline.base.sample_rate, 1e-3) / max(time.perf_counter() - begun, 1e-6)
+    return 1.0
+
+
 def _measured_rate(manifest: Manifest, pipeline: FramePipeline) -> float:
     """Return seconds of audio that a worker turns into frames in a second, from the first utterances."""
+    if pipeline.encoder is not None:
+        return _encoder_rate(manifest, pipeline)
     run = pipeline.open("cpu")
     for block in blocks_of(manifest, _PROBE_SECONDS):
         run(block)  # the first run also loads what the second needs

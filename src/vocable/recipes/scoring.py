@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.errors import InputError, MismatchError
@@ -32,6 +36,21 @@ class Truth:
     """Labels a second of a file of per-frame labels; by default as many as units."""
     silence: tuple[str, ...] = ()
     """More labels that stand for silence."""
+
+    def check(self) -> None:
+        """Refuse options that go with another kind of alignments, and rates that can't be.
+
+        Raises:
+            InputError: names one.
+        """
+        if self.rate is not None and not 0 < self.rate < math.inf:
+            raise InputError(f"--alignment-rate {self.rate}: give a number above 0")
+        if self.alignments.is_dir() and self.rate is not None:
+            raise InputError(
+                f"--alignment-rate is for a file of per-frame labels, and {self.alignments} is a folder: leave it out"
+            )
+        if self.alignments.is_file() and self.tier is not None:
+            raise InputError(f"--tier is for a folder of TextGrids or tables, and {self.alignments} is a file: leave it out")
 
 
 @dataclass(frozen=True)
@@ -67,13 +86,11 @@ def score_units(
         InputError: the rate or the utterances' names can't be known, or there is no alignment.
         MismatchError: the labels don't fit the manifest, the rate or the alignments.
     """
-    for name, value in (("--rate", rate), ("--window", window), ("--alignment-rate", truth.rate if truth else None)):
+    for name, value in (("--rate", rate), ("--window", window)):
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"{name} {value}: give a number above 0")
-    if truth is not None and truth.alignments.is_dir() and truth.rate is not None:
-        raise InputError(f"--alignment-rate is for a file of per-frame labels, and {truth.alignments} is a folder: leave it out")
-    if truth is not None and truth.alignments.is_file() and truth.tier is not None:
-        raise InputError(f"--tier is for a folder of TextGrids or tables, and {truth.alignments} is a file: leave it out")
+    if truth is not None:
+        truth.check()
     units = read_units(labels)
     survey = Survey.of(units, units.header.clusters)
     notes = check_surveyed(labels, units.header, survey, manifest=manifest, rate=rate)
@@ -86,10 +103,10 @@ def score_units(
         return UnitScores(usage, survey, None, tuple(notes))
     if rate is None:
         raise InputError(f"{labels} doesn't say how many units a second has: give --rate, 100 for MFCC, 50 for layers of HuBERT")
-    centre = _first_centre(units, window)
+    times = _times(units, rate, window)
     alignments = Alignments(truth.alignments, truth.tier, truth.rate or rate, window / 2)
     silences = SILENCES | {item.lower() for item in truth.silence}
-    phones = phone_scores(units, _ids(labels, units, manifest), alignments, rate, centre, silences)
+    phones = phone_scores(units, _ids(labels, units, manifest), alignments, rate, times, silences)
     if phones.utterances < len(units):
         notes = [*notes, f"{phones.utterances} of {len(units)} utterances have an alignment; the others were not scored"]
     if phones.frames_outside > _WORTH_SAYING * (phones.frames + phones.frames_outside):
@@ -110,8 +127,9 @@ def _ids(labels: Path, units: Units, manifest: Path | None) -> tuple[str, ...]:
     return found.ids
 
 
-def _first_centre(units: Units, window: float) -> float:
-    """Return the time of the first frame's centre in seconds."""
+def _times(units: Units, rate: float, window: float) -> Callable[[int], NDArray[np.float64]]:
+    """Return what tells the centres of an utterance's first frames, in seconds."""
     if not units.header.features:
-        return window / 2
-    return FeatureSpec.from_json({**units.header.features, "recorded": {}}).frame_time(0)
+        return lambda count: window / 2 + np.arange(count) / rate
+    spec = FeatureSpec.from_json({**units.header.features, "recorded": {}})
+    return lambda count: spec.frame_times(np.arange(count))

@@ -17,7 +17,7 @@ from vocable.features.store import StoredFrames
 from vocable.recipes.companion_manifest import possible_manifest_files
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_speakers, require_usable
 from vocable.recipes.dumped import joined_rows, origin_of, stores_in
-from vocable.recipes.frames import pipeline_of, require_maker, spec_of
+from vocable.recipes.frames import base_made, pipeline_of, spec_of
 from vocable.recipes.labels import label_files, label_manifests, require_ids_for, write_label_files
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
 from vocable.recipes.stored_labels import label_stores
@@ -80,7 +80,7 @@ def label_source(
     if codebook.normalization.scope == "speaker" and not stores:
         require_speakers(source, corpus, "normalising per speaker")
     if not stores:
-        require_maker(spec_of(codebook), encoder)
+        base_made(spec_of(codebook), encoder)
     folder = open_workplace(out)
     with Engine(work) as engine:
         if stores:
@@ -161,11 +161,14 @@ def _from_audio(
     }
     claim = _claim(folder, made_from, out, name, forms, opened.manifest)
     claim.check(overwrite, source)
+    require_ids_for(forms, opened.manifest, out / name)
     if strict:
         refuse_skipped(opened.skipped, record)
     labels = label_manifests({name: opened.manifest}, pipeline, codebook, engine, folder, "units")[name]
     if labels.missing:
         return Labelled(list(claim.files), missing=labels.missing)
+    # A TextGrid is of one utterance, and which have labels is known only now.
+    claim = _claim(folder, made_from, out, name, forms, labels.kept)
     skipped = [*opened.skipped, *labels.skipped.values()]
     keep_skipped(skipped, record)
     if strict:

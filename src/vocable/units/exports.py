@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.artefacts.writing import replacing, write_text
 from vocable.errors import InputError
@@ -80,10 +82,16 @@ def timeline_of(units: Sequence, header: UnitsHeader) -> Timeline:
     """
     if header.rate is None:
         raise InputError("the units don't say how many there are in a second, which times need: take --form km or jsonl")
-    centre = 0.5 / header.rate
+    values, durations = run_lengths(units)
+    ends = np.cumsum(durations)
+    firsts, lasts, half = ends - durations, ends - 1, 0.5 / header.rate
     if header.features:
-        centre = FeatureSpec.from_json({**header.features, "recorded": {}}).frame_time(0)
-    return Timeline.from_frames([str(unit) for unit in units.tolist()], header.rate, max(centre, 0.5 / header.rate))
+        times = FeatureSpec.from_json({**header.features, "recorded": {}}).frame_times
+        starts, stops = times(firsts) - half, times(lasts) + half
+    else:
+        starts, stops = firsts / header.rate, ends / header.rate
+    stops[:-1] = np.minimum(stops[:-1], starts[1:])  # they differ in their last bits, where no frame is missing between
+    return Timeline(np.maximum(starts, 0.0), stops, tuple(map(str, values.tolist())))
 
 
 def _entry(row: NamedUnits, header: UnitsHeader, runs: bool) -> dict[str, Any]:
@@ -101,15 +109,25 @@ def _write_jsonl(path: Path, header: UnitsHeader, rows: Iterable[NamedUnits], ru
             file.write(line.encode("utf-8", "surrogateescape") + b"\n")
 
 
-_ROWS = 4096  # of a Parquet row group
+_ROWS, _UNITS = 4096, 1 << 22  # at most, of a Parquet row group
 
 
-def _write_parquet(path: Path, header: UnitsHeader, rows: Iterable[NamedUnits], runs: bool) -> None:
+def pyarrow_for(path: Path) -> Any:
+    """Return pyarrow, to write a file with.
+
+    Raises:
+        InputError: it isn't installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise InputError(f"{path}: Parquet needs pyarrow: pip install 'vocable[parquet]'") from error
+    return pyarrow
+
+
+def _write_parquet(path: Path, header: UnitsHeader, rows: Iterable[NamedUnits], runs: bool) -> None:
+    pyarrow = pyarrow_for(path)
     listed = pyarrow.list_(pyarrow.uint32())
     fields = [
         ("id", pyarrow.string()),
@@ -118,7 +136,7 @@ def _write_parquet(path: Path, header: UnitsHeader, rows: Iterable[NamedUnits], 
         *([("durations", listed)] if runs else []),
     ]
     with replacing(path) as file, pyarrow.parquet.ParquetWriter(file, schema := pyarrow.schema(fields)) as writer:
-        for group in _grouped(rows, _ROWS):
+        for group in _grouped(rows):
             writer.write_table(pyarrow.Table.from_pylist([_entry(row, header, runs) for row in group], schema=schema))
 
 
@@ -141,13 +159,14 @@ def _put(file: IO[bytes], text: str) -> None:
     file.write(text.encode("utf-8", "surrogateescape"))
 
 
-def _grouped(rows: Iterable[NamedUnits], size: int) -> Iterator[list[NamedUnits]]:
-    group: list[NamedUnits] = []
+def _grouped(rows: Iterable[NamedUnits]) -> Iterator[list[NamedUnits]]:
+    group, held = list[NamedUnits](), 0
     for row in rows:
         group.append(row)
-        if len(group) == size:
+        held += len(row.units)
+        if len(group) == _ROWS or held >= _UNITS:
             yield group
-            group = []
+            group, held = [], 0
     if group:
         yield group
 
