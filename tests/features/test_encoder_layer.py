@@ -19,7 +19,8 @@ from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint
 from vocable.checkpoints.encoders import write_encoder
 from vocable.errors import InputError, MismatchError
-from vocable.features.encoder_layer import EncoderFile, EncoderLayer, normalized_waveform, resolved_precision
+from vocable.features.encoder_layer import EncoderFile, EncoderLayer, layer_spec, resolved_precision
+from vocable.features.encoder_runner import normalized_waveform
 from vocable.features.extractors import extractor_of
 from vocable.features.windows import Chunks, Windows, chunking_of
 from vocable.models.config import Convolution, Family, large
@@ -193,7 +194,7 @@ def test_the_same_weights_in_another_arithmetic_are_another_encoder(changes: dic
     other = replace(checkpoint, config=replace(checkpoint.config, **changes))
     same = other.config == checkpoint.config
     assert other.digest == checkpoint.digest
-    assert (EncoderLayer(other, 1, built=False).spec == EncoderLayer(checkpoint, 1, built=False).spec) == same
+    assert (layer_spec(other, 1) == layer_spec(checkpoint, 1)) == same
 
 
 def test_chunks_shorter_than_a_frame_are_refused() -> None:
@@ -276,8 +277,8 @@ def test_a_layer_that_is_not_there_is_refused_before_anything_is_built() -> None
         (2, "final", "the tap 'final' is behind the last layer, 3"),
     ):
         with pytest.raises(InputError, match=said):
-            EncoderLayer(checkpoint, layer, tap, built=False)  # type: ignore[arg-type]
-    assert EncoderLayer(checkpoint, tap="final", built=False).spec.layer == 3
+            layer_spec(checkpoint, layer, tap)  # type: ignore[arg-type]
+    assert layer_spec(checkpoint, None, "final").layer == 3
 
 
 def test_a_spec_makes_its_frames_again_and_no_others(tmp_path: Path) -> None:

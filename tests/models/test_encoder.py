@@ -18,7 +18,7 @@ from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint, Tensors, e
 from vocable.checkpoints.fairseq_encoder import read_fairseq
 from vocable.checkpoints.tensor_names import MASK_EMBEDDING, TRANSFORMERS
 from vocable.errors import InputError
-from vocable.features.encoder_layer import normalized_waveform
+from vocable.features.encoder_runner import normalized_waveform
 from vocable.models import convolutions
 from vocable.models.config import Convolution, EncoderConfig, Family, RelativePositions, base, large, xlarge
 from vocable.models.convolutions import ConvolutionStack

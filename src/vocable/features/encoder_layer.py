@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-import numpy as np
-
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.artefacts.headers import digest_of
 from vocable.audio.decoding import Waveform
 from vocable.errors import InputError, MismatchError
+from vocable.features.encoder_runner import EncoderRunner
 from vocable.features.kaldi import Frames
 from vocable.features.waveforms import as_waveforms
-from vocable.features.windows import Chunks, Window, Windows, chunking_of
+from vocable.features.windows import Chunks, chunking_of
 from vocable.models.config import WaveformNormalization
 from vocable.models.taps import Tap, TapName
 
 if TYPE_CHECKING:
-    import torch
-
     from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint
-    from vocable.models.config import EncoderConfig
-    from vocable.models.convolutions import Convolved
 
 Precision = Literal["float32", "bfloat16", "auto"]
-
-_CPU_FRAMES = 1000  # a batch of which stays in a processor's cache from one layer to the next
-_GPU_FRAMES = 32_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ class EncoderFile:
         Raises:
             InputError: the layer or the tap doesn't exist.
         """
-        return EncoderLayer(self.checkpoint(), layer, tap, chunking, precision=self.precision, built=False).spec
+        return layer_spec(self.checkpoint(), layer, tap, chunking, self.precision)
 
     def extractor(self, spec: FeatureSpec, device: str = "cpu") -> EncoderLayer:
         """Return what makes the frames of a spec.
@@ -116,7 +106,6 @@ class EncoderLayer:
         precision: `float32`; `bfloat16`, in which matrix products are made; or `auto`: bfloat16 where the device makes them fast.
         waveform_normalization: `none` or `utterance`, in place of what a checkpoint that is opened here says.
         device: a torch device.
-        built: leave the encoder unbuilt, if all that is wanted is its spec.
 
     Raises:
         InputError: there is no such encoder, layer or tap.
@@ -132,40 +121,13 @@ class EncoderLayer:
         precision: Precision = "float32",
         waveform_normalization: WaveformNormalization | None = None,
         device: str = "cpu",
-        built: bool = True,
     ) -> None:
         if isinstance(checkpoint, (str, Path)):
             checkpoint = opened(checkpoint, waveform_normalization)
-        config = checkpoint.config
-        if layer is None and tap != "final":
-            raise InputError(f"which layer? The encoder has {config.layers}: give --layer 1 to {config.layers}")
-        self._tap = Tap(config.layers if layer is None else layer, tap)
-        self._tap.check(config.layers)
-        self._chunking = chunking_of(chunking)
-        if isinstance(self._chunking, Chunks) and self._chunking.samples < config.receptive_field:
-            raise InputError(f"--chunking {chunking}: a frame takes {config.receptive_field} samples; give chunks of more")
-        self._precision = resolved_precision(precision, device)
-        self._device = device
-        self.spec = FeatureSpec(
-            kind="encoder",
-            dim=config.dim,
-            hop=config.hop,
-            receptive_field=config.receptive_field,
-            sample_rate=config.sample_rate,
-            parameters={"arithmetic": digest_of(config.arithmetic())[:16]},
-            model=checkpoint.digest,
-            layer=self._tap.layer,
-            tap=tap,
-            waveform_normalization=config.waveform_normalization,
-            chunking=str(self._chunking),
-            recorded={
-                "precision": self._precision,
-                "device": device.partition(":")[0],
-                "waveform_eps": config.waveform_eps,
-            },
-        )
-        if built:
-            self._runner = EncoderRunner(checkpoint, self._tap.layer, self._precision, device)
+        self.spec = layer_spec(checkpoint, layer, tap, chunking, precision, device)
+        self._tap = Tap(self.spec.layer or 1, tap)
+        self._chunking = chunking_of(self.spec.chunking)
+        self._runner = EncoderRunner(checkpoint, self._tap.layer, resolved_precision(precision, device), device)
 
     def __call__(self, waveforms: Sequence[Waveform]) -> list[Frames]:
         """Return the frames of each waveform, float32 of shape (frames, dim).
@@ -176,140 +138,45 @@ class EncoderLayer:
         return [of_tap[self._tap] for of_tap in self._runner(as_waveforms(waveforms), [self._tap], self._chunking)]
 
 
-class EncoderRunner:
-    """Runs an encoder over waveforms in batches of windows, sorted by length, that fit its device.
+def layer_spec(
+    checkpoint: EncoderCheckpoint,
+    layer: int | None,
+    tap: TapName = "block",
+    chunking: str = "windows",
+    precision: Precision = "float32",
+    device: str = "cpu",
+) -> FeatureSpec:
+    """Return what frames of a layer are; the arguments are those of `EncoderLayer`.
 
-    Args:
-        checkpoint: of the encoder.
-        layers: how many blocks to build.
-        precision: `float32` or `bfloat16`.
-        device: a torch device.
+    Raises:
+        InputError: there is no such layer, tap, chunking or precision.
     """
-
-    def __init__(self, checkpoint: EncoderCheckpoint, layers: int, precision: str, device: str) -> None:
-        import torch
-
-        from vocable.models.inference import prepared
-
-        self._device, self._config = torch.device(device), checkpoint.config
-        try:
-            self._encoder = prepared(checkpoint.build(layers), precision, self._device)
-        except torch.OutOfMemoryError as error:
-            raise InputError(f"{device} has too little memory for the encoder: take another device, or free some") from error
-        self._budget = _CPU_FRAMES if self._device.type == "cpu" else _GPU_FRAMES
-
-    def __call__(self, waveforms: Sequence[Waveform], taps: Sequence[Tap], chunking: Windows | Chunks) -> list[dict[Tap, Frames]]:
-        """Return the frames of each waveform at each tap."""
-        import torch
-
-        from vocable.execution.threads import torch_single_threaded
-
-        with torch.inference_mode(), torch_single_threaded(), _float32_products(self._device):
-            parts = [part for number, waveform in enumerate(waveforms) for part in self._parts(number, waveform, chunking)]
-            frames: list[dict[int, dict[Tap, Frames]]] = [{} for _ in waveforms]
-            for batch in self._batches(parts):
-                for part, made in zip(batch, self._run(batch, taps), strict=True):
-                    frames[part.waveform][part.place] = made
-            dim = self._config.dim
-            joined = []
-            for by_place in frames:
-                own = [by_place[place] for place in sorted(by_place)]
-                joined.append(
-                    {tap: np.concatenate([item[tap] for item in own]) if own else np.empty((0, dim), np.float32) for tap in taps}
-                )
-            return joined
-
-    def _parts(self, number: int, waveform: Waveform, chunking: Windows | Chunks) -> Iterator[_Part]:
-        import torch
-
-        normalized = torch.from_numpy(normalized_waveform(waveform, self._config))
-        windows = chunking if isinstance(chunking, Windows) else Windows(max(1, len(waveform)), 0)
-        spans = [(0, len(waveform))] if isinstance(chunking, Windows) else chunking.spans(len(waveform))
-        place = 0
-        for first, last in spans:
-            if self._config.frame_count(last - first) == 0:
-                continue  # fairseq's script fails on such a rest
-            convolved = self._encoder.convolutions.on(normalized[first:last].to(self._device))
-            for window in windows.over(convolved.count):
-                yield _Part(number, place, convolved, window)
-                place += 1
-
-    def _batches(self, parts: list[_Part]) -> Iterator[list[_Part]]:
-        """Yield parts of about one length together, as many as the budget allows; it may fall meanwhile."""
-        waiting = sorted(parts, key=lambda part: (part.length, part.waveform, part.place))
-        while waiting:
-            batch = [waiting.pop()]
-            while waiting and sum(part.length for part in batch) + waiting[-1].length <= self._budget:
-                batch.append(waiting.pop())
-            yield batch
-
-    def _run(self, batch: list[_Part], taps: Sequence[Tap]) -> list[dict[Tap, Frames]]:
-        """Return the kept frames of each part; where memory doesn't suffice, in two halves."""
-        import torch
-
-        try:
-            found = self._encoder([part.frames() for part in batch], taps)
-            return [{tap: _kept(found[tap][at], part.window).cpu().numpy() for tap in taps} for at, part in enumerate(batch)]
-        except torch.OutOfMemoryError:
-            total = sum(part.length for part in batch)
-            if len(batch) == 1:
-                raise InputError(
-                    f"{self._device} has too little memory for {total} frames at once: take another device, or shorter windows, "
-                    f"such as --chunking windows:{max(2, total // 2)}:{total // 16}, where no codebook says which"
-                ) from None
-            self._budget = min(self._budget, max(1, total // 2))
-        print(f"{self._device} is out of memory: batches have {self._budget} frames from now on", file=sys.stderr, flush=True)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        half = len(batch) // 2
-        return self._run(batch[:half], taps) + self._run(batch[half:], taps)
-
-
-@contextmanager
-def _float32_products(device: torch.device) -> Iterator[None]:
-    """Let a GPU multiply float32 as float32: by default it takes ten bits of it in convolutions."""
-    import torch
-
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A window of a waveform, not yet convolved."""
-
-    waveform: int
-    place: int
-    convolved: Convolved
-    window: Window
-
-    @property
-    def length(self) -> int:
-        return self.window.last - self.window.first
-
-    def frames(self) -> torch.Tensor:
-        return self.convolved.frames(self.window.first, self.window.last)
-
-
-def _kept(frames: torch.Tensor, window: Window) -> torch.Tensor:
-    return frames[window.kept_from - window.first : window.kept_to - window.first]
-
-
-def normalized_waveform(waveform: Waveform, config: EncoderConfig) -> Waveform:
-    """Return a waveform as an encoder takes it: as it is, or with mean 0 and variance 1."""
-    if config.waveform_normalization == "none" or not len(waveform):
-        return waveform
-    mean, variance = waveform.mean(dtype=np.float64), waveform.var(dtype=np.float64)
-    scaled: Waveform = ((waveform - mean) / np.sqrt(variance + config.waveform_eps)).astype(np.float32)
-    return scaled
+    config = checkpoint.config
+    if layer is None and tap != "final":
+        raise InputError(f"which layer? The encoder has {config.layers}: give --layer 1 to {config.layers}")
+    place = Tap(config.layers if layer is None else layer, tap)
+    place.check(config.layers)
+    chunks = chunking_of(chunking)
+    if isinstance(chunks, Chunks) and chunks.samples < config.receptive_field:
+        raise InputError(f"--chunking {chunking}: a frame takes {config.receptive_field} samples; give chunks of more")
+    return FeatureSpec(
+        kind="encoder",
+        dim=config.dim,
+        hop=config.hop,
+        receptive_field=config.receptive_field,
+        sample_rate=config.sample_rate,
+        parameters={"arithmetic": digest_of(config.arithmetic())[:16]},
+        model=checkpoint.digest,
+        layer=place.layer,
+        tap=tap,
+        waveform_normalization=config.waveform_normalization,
+        chunking=str(chunks),
+        recorded={
+            "precision": resolved_precision(precision, device),
+            "device": device.partition(":")[0],
+            "waveform_eps": config.waveform_eps,
+        },
+    )
 
 
 def resolved_precision(precision: Precision, device: str) -> Literal["float32", "bfloat16"]:

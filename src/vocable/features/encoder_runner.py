@@ -1,0 +1,163 @@
+"""`EncoderRunner`: waveforms through an encoder, in batches that fit its device."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vocable.audio.decoding import Waveform
+from vocable.errors import InputError
+from vocable.features.kaldi import Frames
+from vocable.features.windows import Chunks, Window, Windows
+from vocable.models.taps import Tap
+
+if TYPE_CHECKING:
+    import torch
+
+    from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint
+    from vocable.models.config import EncoderConfig
+    from vocable.models.convolutions import Convolved
+
+_CPU_FRAMES = 1000  # a batch of which stays in a processor's cache from one layer to the next
+_GPU_FRAMES = 32_000
+
+
+class EncoderRunner:
+    """Runs an encoder over waveforms in batches of windows, sorted by length, that fit its device.
+
+    Args:
+        checkpoint: of the encoder.
+        layers: how many blocks to build.
+        precision: `float32` or `bfloat16`.
+        device: a torch device.
+    """
+
+    def __init__(self, checkpoint: EncoderCheckpoint, layers: int, precision: str, device: str) -> None:
+        import torch
+
+        from vocable.models.inference import prepared
+
+        self._device, self._config = torch.device(device), checkpoint.config
+        try:
+            self._encoder = prepared(checkpoint.build(layers), precision, self._device)
+        except torch.OutOfMemoryError as error:
+            raise InputError(f"{device} has too little memory for the encoder: take another device, or free some") from error
+        self._budget = _CPU_FRAMES if self._device.type == "cpu" else _GPU_FRAMES
+
+    def __call__(self, waveforms: Sequence[Waveform], taps: Sequence[Tap], chunking: Windows | Chunks) -> list[dict[Tap, Frames]]:
+        """Return the frames of each waveform at each tap."""
+        import torch
+
+        from vocable.execution.threads import torch_single_threaded
+
+        with torch.inference_mode(), torch_single_threaded(), _float32_products(self._device):
+            parts = [part for number, waveform in enumerate(waveforms) for part in self._parts(number, waveform, chunking)]
+            frames: list[dict[int, dict[Tap, Frames]]] = [{} for _ in waveforms]
+            for batch in self._batches(parts):
+                for part, made in zip(batch, self._run(batch, taps), strict=True):
+                    frames[part.waveform][part.place] = made
+            dim = self._config.dim
+            joined = []
+            for by_place in frames:
+                own = [by_place[place] for place in sorted(by_place)]
+                joined.append(
+                    {tap: np.concatenate([item[tap] for item in own]) if own else np.empty((0, dim), np.float32) for tap in taps}
+                )
+            return joined
+
+    def _parts(self, number: int, waveform: Waveform, chunking: Windows | Chunks) -> Iterator[_Part]:
+        import torch
+
+        normalized = torch.from_numpy(normalized_waveform(waveform, self._config))
+        windows = chunking if isinstance(chunking, Windows) else Windows(max(1, len(waveform)), 0)
+        spans = [(0, len(waveform))] if isinstance(chunking, Windows) else chunking.spans(len(waveform))
+        place = 0
+        for first, last in spans:
+            if self._config.frame_count(last - first) == 0:
+                continue  # fairseq's script fails on such a rest
+            convolved = self._encoder.convolutions.on(normalized[first:last].to(self._device))
+            for window in windows.over(convolved.count):
+                yield _Part(number, place, convolved, window)
+                place += 1
+
+    def _batches(self, parts: list[_Part]) -> Iterator[list[_Part]]:
+        """Yield parts of about one length together, as many as the budget allows; it may fall meanwhile."""
+        waiting = sorted(parts, key=lambda part: (part.length, part.waveform, part.place))
+        while waiting:
+            batch = [waiting.pop()]
+            while waiting and sum(part.length for part in batch) + waiting[-1].length <= self._budget:
+                batch.append(waiting.pop())
+            yield batch
+
+    def _run(self, batch: list[_Part], taps: Sequence[Tap]) -> list[dict[Tap, Frames]]:
+        """Return the kept frames of each part; where memory doesn't suffice, in two halves."""
+        import torch
+
+        try:
+            found = self._encoder([part.frames() for part in batch], taps)
+            return [{tap: _kept(found[tap][at], part.window).cpu().numpy() for tap in taps} for at, part in enumerate(batch)]
+        except torch.OutOfMemoryError:
+            total = sum(part.length for part in batch)
+            if len(batch) == 1:
+                raise InputError(
+                    f"{self._device} has too little memory for {total} frames at once: take another device, or shorter windows, "
+                    f"such as --chunking windows:{max(2, total // 2)}:{total // 16}, where no codebook says which"
+                ) from None
+            self._budget = min(self._budget, max(1, total // 2))
+        print(f"{self._device} is out of memory: batches have {self._budget} frames from now on", file=sys.stderr, flush=True)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(batch) // 2
+        return self._run(batch[:half], taps) + self._run(batch[half:], taps)
+
+
+@contextmanager
+def _float32_products(device: torch.device) -> Iterator[None]:
+    """Let a GPU multiply float32 as float32: by default it takes ten bits of it in convolutions."""
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A window of a waveform, not yet convolved."""
+
+    waveform: int
+    place: int
+    convolved: Convolved
+    window: Window
+
+    @property
+    def length(self) -> int:
+        return self.window.last - self.window.first
+
+    def frames(self) -> torch.Tensor:
+        return self.convolved.frames(self.window.first, self.window.last)
+
+
+def _kept(frames: torch.Tensor, window: Window) -> torch.Tensor:
+    return frames[window.kept_from - window.first : window.kept_to - window.first]
+
+
+def normalized_waveform(waveform: Waveform, config: EncoderConfig) -> Waveform:
+    """Return a waveform as an encoder takes it: as it is, or with mean 0 and variance 1."""
+    if config.waveform_normalization == "none" or not len(waveform):
+        return waveform
+    mean, variance = waveform.mean(dtype=np.float64), waveform.var(dtype=np.float64)
+    scaled: Waveform = ((waveform - mean) / np.sqrt(variance + config.waveform_eps)).astype(np.float32)
+    return scaled
