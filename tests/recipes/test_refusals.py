@@ -397,9 +397,7 @@ def test_the_compact_form_of_frames_without_ids_is_refused_before_the_work(made:
         if path.suffix in (".tsv", ".json"):
             path.unlink()
     arguments = ["units", made / "f", "--codebook", made / "km.safetensors", "--out", made / "x", "--form", "units"]
-    assert f"{made}/x/train.units: the compact form keeps utterance ids, and no manifest tells them" in cli(
-        *arguments, fails=True
-    )
+    assert f"{made}/x/train.units: this form keeps utterance ids, and no manifest tells them" in cli(*arguments, fails=True)
     assert not (made / "x" / ".vocable" / "ledger").exists()
 
 

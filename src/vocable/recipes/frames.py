@@ -201,8 +201,9 @@ def assume_frames(codebook: Codebook, choice: FrameChoice, sample_rate: int) -> 
     base = choice.base(sample_rate)
     spec = FramePipeline(base, Normalization(choice.normalize), choice.context).spec
     if spec.dim != codebook.centroids.shape[1]:
+        kind = "an encoder" if spec.kind == "encoder" else spec.kind
         raise MismatchError(
-            f"the codebook's centroids have {codebook.centroids.shape[1]} values, frames of kind {spec.kind} have {spec.dim}: "
+            f"the codebook's centroids have {codebook.centroids.shape[1]} values, frames of {kind} have {spec.dim}: "
             "name those it was fitted to"
         )
     return replace(codebook, spec=spec, normalization=Normalization(choice.normalize))
