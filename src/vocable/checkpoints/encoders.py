@@ -18,12 +18,12 @@ from vocable.artefacts.headers import read_header, write_header
 from vocable.artefacts.writing import part_beside, remove_leftovers, replacing, space_checked
 from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint
 from vocable.checkpoints.fairseq_encoder import fairseq_content, is_fairseq, read_fairseq
-from vocable.checkpoints.layouts import WrittenLayout
+from vocable.checkpoints.layouts import WrittenLayout, folder_layout
 from vocable.checkpoints.tensor_names import FINAL_PROJECTION, LABEL_EMBEDDINGS, MASK_EMBEDDING
 from vocable.checkpoints.torch_files import read_torch_file
 from vocable.checkpoints.torchaudio_encoder import is_torchaudio, read_torchaudio
-from vocable.checkpoints.transformers_encoder import HEADS, is_transformers, read_transformers, transformers_content
-from vocable.checkpoints.vocable_encoder import is_vocable, read_vocable, vocable_content
+from vocable.checkpoints.transformers_encoder import HEADS, read_transformers, transformers_content
+from vocable.checkpoints.vocable_encoder import read_vocable, vocable_content
 from vocable.errors import InputError, VocableError
 from vocable.models.config import WaveformNormalization
 
@@ -199,9 +199,10 @@ def _is_complete(folder: Path) -> bool:
 def _in_folder(folder: Path, normalization: WaveformNormalization | None) -> EncoderCheckpoint:
     if (folder / "config.json").is_file():
         read_header(folder / "config.json")  # says what is wrong with it
-    if is_vocable(folder):
+    layout = folder_layout(folder)
+    if layout == "vocable":
         return read_vocable(folder)
-    if is_transformers(folder):
+    if layout == "transformers":
         return read_transformers(folder, normalization)
     raise InputError(f"{folder} holds no encoder: a folder of one has config.json and model.safetensors")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -210,13 +209,3 @@ def safetensors_weights(path: Path) -> tuple[dict[str, Callable[[], Tensor]], di
     except SafetensorError as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}): copy it again") from error
     return {name: partial(file.get_tensor, name) for name in names}, shapes
-
-
-def is_transformers(folder: Path) -> bool:
-    """Tell whether a folder's config.json is one of transformers'."""
-    path = folder / "config.json"
-    try:
-        found = json.loads(path.read_bytes()) if path.is_file() else None
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and "model_type" in found

@@ -49,12 +49,3 @@ def vocable_content(checkpoint: EncoderCheckpoint) -> tuple[Header, dict[str, Te
     header: Header = {"format": FORM, "encoder": checkpoint.config.to_json(), "digest": checkpoint.digest}
     tensors = {name: checkpoint.tensors[name] for name in checkpoint.tensors}
     return header, tensors | {name: checkpoint.heads[name] for name in checkpoint.heads}
-
-
-def is_vocable(folder: Path) -> bool:
-    """Tell whether a folder's config.json is one of ours."""
-    path = folder / "config.json"
-    try:
-        return path.is_file() and str(read_header(path).get("format", "")).startswith("vocable.encoder/")
-    except InputError:
-        return False

@@ -17,12 +17,13 @@ from vocable.artefacts.tensors import is_safetensors, read_tensors_header
 from vocable.audio.blocks import blocks_of
 from vocable.audio.faults import count_reasons, read_skipped
 from vocable.audio.manifest_files import is_manifest, read_manifest
+from vocable.checkpoints.layouts import folder_layout
 from vocable.checkpoints.torch_magic import is_torch_file
 from vocable.clustering.codebook import FORMAT as CODEBOOK
 from vocable.clustering.codebook import Codebook, read_codebook
 from vocable.errors import InputError, VocableError
 from vocable.features.store import StoredFrames, length_file
-from vocable.report.encoder_description import encoder_rows, is_encoder_folder
+from vocable.report.encoder_description import encoder_rows
 from vocable.units.dictionary import read_dictionary
 from vocable.units.label_files import SUFFIXES, header_file, open_units
 from vocable.units.units import Survey, UnitsHeader
@@ -51,7 +52,7 @@ def describe(path: Path) -> Description:
         InputError: there is no such file, or nobody here knows what it is.
     """
     if path.is_dir():
-        return encoder_description(path) if is_encoder_folder(path) else _folder(path)
+        return encoder_description(path) if folder_layout(path) else _folder(path)
     if not path.is_file():
         raise InputError(f"{path} doesn't exist")
     return _describer(path)(path)

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vocable.errors import UnknownNormalizationError
-
-
-def is_encoder_folder(folder: Path) -> bool:
-    """Tell whether a folder is that of an encoder, ours or transformers'."""
-    path = folder / "config.json"
-    try:
-        header = json.loads(path.read_bytes()) if path.is_file() else None
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(header, dict) and ("model_type" in header or str(header.get("format", "")).startswith("vocable.encoder/"))
 
 
 def encoder_rows(path: Path) -> tuple[str, dict[str, Any]]:
