@@ -481,7 +481,7 @@ def test_bfloat16_is_told_apart_in_what_is_kept(cli: Cli, corpus: Path, encoder:
 @pytest.mark.timeout(1200)
 def test_ten_kills_with_an_encoder_change_nothing(corpus: Path, encoder: Path, tmp_path: Path) -> None:
     def start(out: Path) -> subprocess.Popen[bytes]:
-        options = ["--encoder", encoder, "--layer", 3, "--clusters", 20, "--workers", 2, "--fraction", 0.5]
+        options = ["--encoder", encoder, "--layer", 3, "--clusters", 20, "--workers", 1, "--fraction", 0.5]
         command = [sys.executable, "-m", "vocable", "prepare", corpus, "--out", out, *options]
         return subprocess.Popen(
             list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
