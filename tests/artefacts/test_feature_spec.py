@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from vocable.artefacts.feature_spec import FeatureSpec
-from vocable.errors import InputError
+from vocable.errors import InputError, MismatchError
 
 SPEC = FeatureSpec(kind="mfcc", dim=39, hop=160, receptive_field=400)
 
@@ -68,3 +69,17 @@ def test_a_spec_read_back_is_the_one_that_was_written() -> None:
     spec = replace(SPEC, model="d" * 64, layer=9, tap="residual", recorded={"device": "cpu"})
     assert FeatureSpec.from_json(spec.to_json()) == spec
     assert FeatureSpec.from_json(spec.to_json()).recorded == spec.recorded
+
+
+def test_the_same_frames_made_otherwise_are_taken_with_a_warning() -> None:
+    made = replace(SPEC, recorded={"precision": "float32", "device": "cpu", "waveform_eps": 1e-5})
+    for other in (SPEC, made, replace(made, recorded={**made.recorded, "waveform_eps": 1e-7})):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            made.require_equal(other, "the codebook", "the frames")
+            other.require_equal(made, "the codebook", "the frames")
+    said = "precision float32 of the codebook is bfloat16 of the frames: a few frames"
+    with pytest.warns(UserWarning, match=said):
+        made.require_equal(replace(made, recorded={"precision": "bfloat16", "device": "cpu"}), "the codebook", "the frames")
+    with pytest.raises(MismatchError):
+        made.require_equal(replace(made, dim=13), "the codebook", "the frames")

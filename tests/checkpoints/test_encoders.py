@@ -21,6 +21,7 @@ from vocable.checkpoints.encoders import read_encoder, write_encoder
 from vocable.checkpoints.tensor_names import MASK_EMBEDDING, TRANSFORMERS
 from vocable.errors import DiskFullError, InputError, UnknownNormalizationError, UnsafeFileError
 from vocable.models.config import Family
+from vocable.report.description import describe
 
 LAYOUTS = ["vocable", "transformers", "fairseq"]
 
@@ -263,6 +264,7 @@ def test_what_transformers_left_of_a_hub_model_is_completed(tmp_path: Path, monk
     asked.clear()
     assert read_encoder("hf:someone/model@main").config.waveform_normalization == "utterance"
     assert asked == [True]
+    assert describe(Path("someone/model")).what == "a HuBERT encoder in the layout of transformers"
 
     def offline(name: str, local_files_only: bool = False, **_: object) -> str:
         if local_files_only:

@@ -322,6 +322,9 @@ def test_inspect_and_convert_tell_an_encoder_in_words(cli: Cli, encoder: Path, t
     for path in ("hf", "f.pt", "back"):
         assert digest in cli("inspect", tmp_path / path)
     assert (tmp_path / "back" / "model.safetensors").read_bytes() == (encoder / "model.safetensors").read_bytes()
+    assert "say with --to in which layout" in cli("convert", tmp_path / "hf", tmp_path / "x", fails=True)
+    assert "say with --to in which layout" in cli("convert", tmp_path / "f.pt", tmp_path / "x", fails=True)
+    assert "say with --to in which layout" in cli("convert", "facebook/hubert-base-ls960", tmp_path / "x", fails=True)
     assert "stands already" in cli("convert", encoder, tmp_path / "hf", "--to", "vocable", fails=True)
     cli("convert", encoder, tmp_path / "hf", "--to", "vocable", "--overwrite")
     assert "the layout of vocable" in cli("inspect", tmp_path / "hf")

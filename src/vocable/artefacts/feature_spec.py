@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -135,7 +136,7 @@ class FeatureSpec:
         return [f"{name} {mine.get(name)!r} against {theirs.get(name)!r}" for name in names if mine.get(name) != theirs.get(name)]
 
     def require_equal(self, other: FeatureSpec, mine: str, theirs: str) -> None:
-        """Refuse frames of another identity.
+        """Refuse frames of another identity, and warn where the same frames were made otherwise.
 
         Raises:
             MismatchError: says which parts differ and whose they are.
@@ -144,7 +145,18 @@ class FeatureSpec:
             raise MismatchError(
                 f"{mine} and {theirs} are not of the same frames: {'; '.join(differing)}. Use frames and codebook of one kind"
             )
+        for name in _WARNED:
+            made, other_made = self.recorded.get(name), other.recorded.get(name)
+            if made is not None and other_made is not None and made != other_made:
+                warnings.warn(
+                    f"{name} {made} of {mine} is {other_made} of {theirs}: a few frames near the border of two clusters may get "
+                    "the other one's label",
+                    stacklevel=2,
+                )
 
+
+_WARNED = ("precision", "device")
+"""What is recorded of frames that changes their last digits."""
 
 _SIZE = whole(1, (1 << 31) - 1)
 _KINDS: dict[str, Kind[Any]] = {

@@ -18,7 +18,7 @@ from vocable.artefacts.headers import read_header, write_header
 from vocable.artefacts.writing import part_beside, remove_leftovers, replacing, space_checked
 from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint
 from vocable.checkpoints.fairseq_encoder import fairseq_content, is_fairseq, read_fairseq
-from vocable.checkpoints.layouts import WrittenLayout, folder_layout
+from vocable.checkpoints.layouts import WrittenLayout, folder_layout, hub_name
 from vocable.checkpoints.tensor_names import FINAL_PROJECTION, LABEL_EMBEDDINGS, MASK_EMBEDDING
 from vocable.checkpoints.torch_files import read_torch_file
 from vocable.checkpoints.torchaudio_encoder import is_torchaudio, read_torchaudio
@@ -26,8 +26,6 @@ from vocable.checkpoints.transformers_encoder import HEADS, read_transformers, t
 from vocable.checkpoints.vocable_encoder import read_vocable, vocable_content
 from vocable.errors import InputError, VocableError
 from vocable.models.config import WaveformNormalization
-
-_HUB_ID = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
 def read_encoder(source: str | Path, normalization: WaveformNormalization | None = None) -> EncoderCheckpoint:
@@ -146,12 +144,12 @@ def located(source: str | Path) -> Path:
     path = Path(source)
     if path.exists():
         return path
-    named = _HUB_ID.fullmatch(str(source))
+    named = hub_name(source)
     if named is None:
         raise InputError(
             f"{source} doesn't exist: give a file, a folder, or the name of a model such as facebook/hubert-base-ls960"
         )
-    return _from_hub(named[1], named[2])
+    return _from_hub(*named)
 
 
 def _from_hub(name: str, revision: str | None) -> Path:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Literal
 
 WrittenLayout = Literal["vocable", "transformers", "fairseq"]
+
+
+def hub_name(source: str | Path) -> tuple[str, str | None] | None:
+    """Return name and revision if this may be a model on the Hugging Face Hub: OWNER/NAME, hf:OWNER/NAME or with @REVISION."""
+    named = re.fullmatch(r"(?:hf:)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", str(source))
+    return None if named is None else (named[1], named[2])
 
 
 def folder_layout(folder: Path) -> Literal["vocable", "transformers"] | None:

@@ -8,7 +8,7 @@ from vocable.checkpoints.layouts import WrittenLayout
 from vocable.errors import InputError
 from vocable.models.config import WaveformNormalization
 from vocable.recipes.conversion import convert as convert_file
-from vocable.recipes.conversion import convert_encoder
+from vocable.recipes.conversion import convert_encoder, is_encoder
 
 
 def convert(
@@ -48,6 +48,10 @@ def convert(
     if to is None:
         if waveform_normalization is not None:
             raise InputError("--waveform-normalization is for encoders: give --to, too")
+        if is_encoder(source):
+            raise InputError(
+                f"{source} is an encoder: say with --to in which layout {target} is to be, such as --to transformers"
+            )
         print(f"{target}: {convert_file(Path(source), target, manifest, sample_rate, overwrite)}")
         return
     if manifest is not None or sample_rate is not None:

@@ -31,7 +31,7 @@ def inspect(
     ----------
     path
         Anything that vocable or fairseq's simple_kmeans writes: manifests, frames, codebooks, labels, dictionaries, folders; and
-        checkpoints of encoders.
+        checkpoints of encoders, by their name on the Hub, too.
     manifest
         The manifest that labels should belong to.
     dictionary

@@ -16,6 +16,8 @@ from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.fitting import MINIBATCH_ONLY, FitSettings
 from vocable.recipes.frames import ENCODER_ONLY, FrameChoice
 
+_WORKERS_A_GPU = 2
+
 
 def available_cores() -> int:
     """Return the number of processor cores this process may use."""
@@ -28,7 +30,7 @@ class Running:
     """Where the work runs."""
 
     workers: int | None = None
-    "Worker processes; by default one for each core. The result doesn't depend on them."
+    "Worker processes; by default one for each core, or two for each GPU, so that one decodes while the other computes."
     device: str = "cpu"
     "cpu, cuda, cuda:1 or mps."
     devices: str | None = None
@@ -44,8 +46,9 @@ class Running:
         if not names:
             raise InputError(f"--devices {self.devices!r} names no device: give some, apart by commas, such as cuda:0,cuda:1")
         devices = tuple(map(check_device, names))
-        cores = available_cores() if devices == ("cpu",) else len(devices)
-        workers = cores if self.workers is None else self.workers
+        cores = available_cores()
+        default = cores if devices == ("cpu",) else min(cores, _WORKERS_A_GPU * len(devices))
+        workers = default if self.workers is None else self.workers
         return Work(workers=workers, devices=devices, nshard=nshard, rank=rank, engine=self.engine)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from vocable.artefacts.tensors import is_safetensors
 from vocable.artefacts.writing import replacing
 from vocable.audio.manifest_files import is_manifest, read_manifest, write_manifest
-from vocable.checkpoints.layouts import WrittenLayout
+from vocable.checkpoints.layouts import WrittenLayout, folder_layout, hub_name
+from vocable.checkpoints.torch_magic import is_torch_file
 from vocable.clustering.codebook import read_codebook
 from vocable.errors import InputError
 from vocable.models.config import WaveformNormalization
@@ -57,6 +58,16 @@ def convert(
         write_manifest(target, found)
         return f"{len(found):,} utterances"
     return _codebook(source, target)
+
+
+def is_encoder(source: str) -> bool:
+    """Tell whether what is to be converted is an encoder: a folder of one, a file of torch's, or a name of the Hub."""
+    path = Path(source)
+    if path.is_dir():
+        return folder_layout(path) is not None
+    if path.is_file():
+        return path.suffix != ".npz" and is_torch_file(path)
+    return not path.suffix and hub_name(source) is not None
 
 
 def convert_encoder(

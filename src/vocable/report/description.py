@@ -17,7 +17,7 @@ from vocable.artefacts.tensors import is_safetensors, read_tensors_header
 from vocable.audio.blocks import blocks_of
 from vocable.audio.faults import count_reasons, read_skipped
 from vocable.audio.manifest_files import is_manifest, read_manifest
-from vocable.checkpoints.layouts import folder_layout
+from vocable.checkpoints.layouts import folder_layout, hub_name
 from vocable.checkpoints.torch_magic import is_torch_file
 from vocable.clustering.codebook import FORMAT as CODEBOOK
 from vocable.clustering.codebook import Codebook, read_codebook
@@ -53,8 +53,12 @@ def describe(path: Path) -> Description:
     """
     if path.is_dir():
         return encoder_description(path) if folder_layout(path) else _folder(path)
+    if not path.exists() and not path.suffix and hub_name(path) is not None:
+        return encoder_description(path)
     if not path.is_file():
-        raise InputError(f"{path} doesn't exist")
+        raise InputError(
+            f"{path} doesn't exist: give a file, a folder, or the name of a model such as facebook/hubert-base-ls960"
+        )
     return _describer(path)(path)
 
 
