@@ -14,8 +14,9 @@ from vocable.models.convolutions import ConvolutionStack
 from vocable.models.positions import PositionalConvolution, RelativePositionBias
 from vocable.models.taps import Tap
 
-LEAST_ROWS = 16
-"""Below about 12 rows BLAS takes other kernels, whose last bits differ; below 4 with one library, on one processor."""
+LEAST_ROWS = 256
+"""With fewer rows BLAS takes other kernels, whose last bits differ: below 192 with Intel's, where weights of 1024 inputs lie by
+input, and below 16 with all that were tried."""
 
 
 class Projection(nn.Module):
