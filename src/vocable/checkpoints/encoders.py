@@ -76,6 +76,8 @@ def write_encoder(checkpoint: EncoderCheckpoint, out: Path, layout: WrittenLayou
     """
     if os.path.lexists(out) and not overwrite:
         raise InputError(f"{out} stands already: give another path, or --overwrite")
+    if layout != "vocable" and checkpoint.config.mel is not None:
+        raise InputError(f"the layout of {layout} has no encoders of log-mel frames: take --to vocable")
     if layout == "fairseq":
         if out.is_dir():
             raise InputError(f"{out} is a folder, and fairseq's layout is a file: give a path such as {out / 'model.pt'}")

@@ -1,4 +1,4 @@
-"""`vocable evaluate units|layers|agreement`."""
+"""`vocable evaluate units|layers|frames|agreement`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 
 from vocable.artefacts.writing import write_text
-from vocable.cli.options import Audio, Names, Numbers, Running
+from vocable.cli.options import Audio, Frames, Names, Numbers, Running, check_together
 from vocable.cli.tables import bars, print_columns, print_table, report_skipped
 from vocable.errors import InputError
 from vocable.evaluation.agreement import agreement as compare
 from vocable.features.encoder_layer import EncoderFile, Precision, resolved_precision
 from vocable.models.config import WaveformNormalization
 from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.frame_quality import QualitySettings, score_frames
+from vocable.recipes.frames import FrameChoice
 from vocable.recipes.layers import LayerSettings, score_layers
 from vocable.recipes.scoring import Truth, score_units
 from vocable.units.label_files import read_units
@@ -150,6 +152,59 @@ def layers(
     print(found.recommendation)
     if picture is not None:
         print(picture)
+
+
+def frames(
+    fitted: Path,
+    scored: Path,
+    /,
+    *,
+    alignments: Path,
+    clusters: int = 100,
+    seeds: int = 3,
+    every: int = 1,
+    most_frames: int = 500_000,
+    tier: str | None = None,
+    alignment_rate: float | None = None,
+    json_: bool = False,
+    source: Audio = CorpusSettings(),
+    choice: Frames = FrameChoice(),
+    running: Running = Running(),
+) -> None:
+    """Say what frames are worth: units fitted on one corpus and scored on another, and what a linear probe reads out of them.
+
+    Parameters
+    ----------
+    fitted
+        A folder of audio, or a manifest: units are fitted to all of it, the probe to what has alignments.
+    scored
+        Another one; utterances without an alignment are left out.
+    alignments
+        A folder of UTTERANCE.tsv or UTTERANCE.TextGrid, or a file of per-frame labels, of both.
+    clusters
+        Units.
+    seeds
+        k-means is fitted so many times; the means are given, and the least and most.
+    every
+        Take one frame in so many: 2 compares frames of 10 ms with frames of 20 ms.
+    most_frames
+        That units and probe are fitted to.
+    tier
+        Tier of the TextGrids, or column of the tables; by default phones, or the third column.
+    alignment_rate
+        Labels a second of a file of per-frame labels; by default as many as frames.
+    json_
+        Print JSON.
+    """
+    check_together(choice)
+    settings = QualitySettings(clusters=clusters, seeds=seeds, every=every, frames=most_frames)
+    work = running.work()
+    truth = Truth(alignments=alignments, tier=tier, rate=alignment_rate)
+    found = score_frames(fitted, scored, choice.on(work), truth, settings, source, work).rows()
+    if json_:
+        print(json.dumps(found, indent=2))
+    else:
+        print_table(f"{clusters} units fitted on {fitted}, scored on {scored}", found)
 
 
 def agreement(first: Path, second: Path, /, *, json_: bool = False) -> None:

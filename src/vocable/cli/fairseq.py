@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from vocable.audio.faults import write_skipped
+from vocable.cli.launching import launch
 from vocable.cli.options import Running
 from vocable.cli.tables import report_skipped, shown
-from vocable.errors import InputError
+from vocable.errors import InputError, VocableError
 from vocable.execution.engine import Engine
 from vocable.features.encoder_layer import EncoderFile, Precision, resolved_precision
 from vocable.models.config import WaveformNormalization
@@ -310,6 +311,48 @@ def preprocess(
     print(f"{path}: {clusters:,} units in order")
     print("fairseq's preprocess.py sorts them by frequency and pads them with madeupword entries to a multiple of 8, so that a")
     print("unit's class is not its number plus 4; units in order are what HuBERT's training takes.")
+
+
+def hydra_train(
+    *options: str,
+    config_dir: Path,
+    config_name: str,
+    device: str | None = None,
+    threads: int | None = None,
+) -> None:
+    """Train a HuBERT as fairseq's YAML file and dotted options say.
+
+    A step is as large as with distributed_world_size processes; those that there are GPUs for share it.
+
+    Parameters
+    ----------
+    options
+        Such as task.data=DIR task.label_dir=DIR task.labels='["km"]' model.label_rate=100.
+    config_dir
+        Folder of the file.
+    config_name
+        Its name, without .yaml.
+    device
+        cpu, cuda, cuda:1 or mps; by default cuda where there is a GPU.
+    threads
+        On the CPU; by default all cores.
+    """
+    import torch
+
+    from vocable.recipes.fairseq_training import read_fairseq_training
+    from vocable.recipes.hubert_training import train_hubert
+    from vocable.training.trainer import InterruptedTraining
+
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    found = read_fairseq_training(config_dir, config_name, options, half=place.startswith("cuda"))
+    launch(max(1, min(found.world, torch.cuda.device_count())) if place == "cuda" else 1)
+    if found.idle:
+        print(f"without effect here: {', '.join(found.idle)}")
+    try:
+        made = train_hubert(found.settings, found.out, place, threads)
+    except InterruptedTraining as stopped:
+        raise VocableError(str(stopped)) from stopped
+    print(f"{made}: the model")
 
 
 def _warn(message: str) -> None:

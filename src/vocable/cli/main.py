@@ -33,6 +33,8 @@ COMMANDS = {
     "kmeans": "Fit a codebook to frames, straight from audio or from a folder of dumped ones.",
     "units": "Label audio, or dumped frames, with a codebook. The codebook says which frames it is for.",
     "convert": "Convert a file to the form that the target's ending names, or an encoder to the layout that --to names.",
+    "pretrain": "Train HuBERT in several iterations: labels of MFCC, a training, its best layer's labels, a training, and so on.",
+    "report": "Draw the curves of a training, or of several iterations, on one page that opens anywhere.",
     "inspect": "Say in words what a file or folder is; with the options, check that labels fit what they are to be used with.",
 }
 GROUPS = {
@@ -44,16 +46,22 @@ GROUPS = {
             "encoder": "Dump frames of a layer of an encoder: vocable features CHECKPOINT AUDIO --layer L.",
         },
     ),
+    "train": (
+        "Train one model.",
+        {"hubert": "Train a HuBERT on labels, or go on where an earlier run of the same command was ended."},
+    ),
     "evaluate": (
         "Score units, and the layers they are made of.",
         {
             "units": "Say how units are used, and with alignments what they tell of phones.",
             "layers": "Compare the layers of an encoder by what their units tell of phones.",
+            "frames": "Say what frames are worth: units fitted on one corpus and scored on another, and what a linear probe "
+            "reads out of them.",
             "agreement": "Compare two labellings of the same frames, as when moving from another tool.",
         },
     ),
     "fairseq": (
-        "The commands of fairseq's simple_kmeans, argument for argument.",
+        "The commands of fairseq's simple_kmeans and of its training, argument for argument.",
         {
             "wav2vec_manifest": "Write train.tsv and valid.tsv: the root, then a path and a number of samples a line.",
             "dump_hubert_feature": "Write {split}_{rank}_{nshard}.npy and .len with frames of a layer of HuBERT.",
@@ -63,6 +71,7 @@ GROUPS = {
             "merge": "Join {split}_0_{nshard}.km … into {split}.km; a missing shard is an error.",
             "dictionary": "Write dict.km.txt with the units 0 … K - 1; one that stands there is replaced, not added to.",
             "preprocess": "Write dict.km.txt for labels, with the units 0 … K - 1 in order.",
+            "hydra_train": "Train a HuBERT as fairseq's YAML file and dotted options say.",
         },
     ),
 }

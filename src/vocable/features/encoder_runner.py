@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from vocable.audio.decoding import Waveform
 from vocable.errors import InputError
 from vocable.features.kaldi import Frames
+from vocable.features.mel_input import mel_frames
 from vocable.features.windows import Chunks, Window, Windows
 from vocable.models.taps import Tap
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint
     from vocable.models.config import EncoderConfig
-    from vocable.models.convolutions import Convolved
 
 _CPU_FRAMES = 1000  # a batch of which stays in a processor's cache from one layer to the next
 _GPU_FRAMES = 32_000
@@ -80,10 +80,18 @@ class EncoderRunner:
         for first, last in spans:
             if self._config.frame_count(last - first) == 0:
                 continue  # fairseq's script fails on such a rest
-            convolved = self._encoder.convolutions.on(normalized[first:last].to(self._device))
-            for window in windows.over(convolved.count):
-                yield _Part(number, place, convolved, window)
+            source = self._source(normalized[first:last])
+            for window in windows.over(source.count):
+                yield _Part(number, place, source, window)
                 place += 1
+
+    def _source(self, waveform: torch.Tensor) -> _Source:
+        """Return what gives the frames that the encoder's blocks start from."""
+        if self._encoder.convolutions is None:
+            import torch
+
+            return _MelFrames(torch.from_numpy(mel_frames(waveform.numpy(), self._config)).to(self._device))
+        return self._encoder.convolutions.on(waveform.to(self._device))
 
     def _batches(self, parts: list[_Part]) -> Iterator[list[_Part]]:
         """Yield parts of about one length together, as many as the budget allows; it may fall meanwhile."""
@@ -135,11 +143,11 @@ def _float32_products(device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Part:
-    """A window of a waveform, not yet convolved."""
+    """A window of a waveform, whose frames aren't made yet."""
 
     waveform: int
     place: int
-    convolved: Convolved
+    source: _Source
     window: Window
 
     @property
@@ -147,7 +155,30 @@ class _Part:
         return self.window.last - self.window.first
 
     def frames(self) -> torch.Tensor:
-        return self.convolved.frames(self.window.first, self.window.last)
+        return self.source.frames(self.window.first, self.window.last)
+
+
+class _Source(Protocol):
+    """The frames of a waveform, by number."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    def frames(self, first: int, last: int) -> torch.Tensor:
+        """Return the frames from `first` to before `last`."""
+
+
+@dataclass(frozen=True)
+class _MelFrames:
+    made: torch.Tensor
+
+    @property
+    def count(self) -> int:
+        return len(self.made)
+
+    def frames(self, first: int, last: int) -> torch.Tensor:
+        return self.made[first:last]
 
 
 def _kept(frames: torch.Tensor, window: Window) -> torch.Tensor:

@@ -10,10 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vocable.models.config import EncoderConfig
+from vocable.models.dropout import dropout
 from vocable.models.positions import between_frames
+from vocable.models.regularization import NONE, Regularization
 
 _QUERIES = 512
 """Frames that attend at once where attention has a bias, which is a matrix of all pairs for every head."""
+
+
+_MOST_WRITTEN_OUT = 1024
+"""Frames of an utterance up to which a matrix of all pairs is kept for the backward pass, on a processor."""
 
 
 class BlockStates(NamedTuple):
@@ -30,9 +36,9 @@ class BlockStates(NamedTuple):
 class Attention(nn.Module):
     """Self-attention within each utterance, with WavLM's gate on the bias by distance where there is one."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, dropout: float = 0.0) -> None:
         super().__init__()
-        self._heads = config.heads
+        self._heads, self._dropout = config.heads, dropout
         self.query_key_value = nn.Linear(config.dim, 3 * config.dim)
         self.output = nn.Linear(config.dim, config.dim)
         self.gate: Gate | None = None if config.relative_positions is None else Gate(config)
@@ -46,6 +52,8 @@ class Attention(nn.Module):
             biases: for each utterance a bias by distance, of shape (heads, 2 · length - 1).
         """
         made = applied(self.query_key_value, stream)
+        if self.training and biases is None and set(lengths) == {len(stream) // len(lengths)}:
+            return applied(self.output, self._of_equal_lengths(made, len(lengths)))
         attended = torch.zeros(stream.shape, dtype=made.dtype, device=stream.device)
         first = 0
         for number, length in enumerate(lengths):
@@ -60,6 +68,17 @@ class Attention(nn.Module):
             first += length
         return applied(self.output, attended)
 
+    def _of_equal_lengths(self, made: Tensor, utterances: int) -> Tensor:
+        """Return what utterances of one length attend to, all at once."""
+        query, key, value = made.view(utterances, -1, 3, self._heads, made.shape[1] // (3 * self._heads)).permute(2, 0, 3, 1, 4)
+        if _pays_written_out(query, self._dropout):
+            weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.mT, dim=-1, dtype=query.dtype)
+            found = dropout(weights, self._dropout, self.training) @ value
+        else:
+            found = functional.scaled_dot_product_attention(query, key, value, dropout_p=self._dropout)
+        joined: Tensor = found.transpose(1, 2).reshape(len(made), -1)
+        return joined
+
     @staticmethod
     def _biased(query: Tensor, key: Tensor, value: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
         parts = []
@@ -70,6 +89,14 @@ class Attention(nn.Module):
                 functional.scaled_dot_product_attention(query[None, :, first:last], key[None], value[None], added[None])[0]
             )
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _pays_written_out(query: Tensor, dropped: float) -> bool:
+    """Tell whether attention as plain products, softmax and dropout is faster in training than torch's own, and fits memory.
+
+    torch's backward pass through it is slow on processors in half precision, and so is its dropout.
+    """
+    return query.device.type == "cpu" and query.shape[-2] <= _MOST_WRITTEN_OUT and (dropped > 0 or query.dtype != torch.float32)
 
 
 class Gate(nn.Module):
@@ -92,39 +119,44 @@ class Gate(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers with GELU between them."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, dropout: float = 0.0) -> None:
         super().__init__()
+        self._dropout = dropout
         self.inner = nn.Linear(config.dim, config.ffn_dim)
         self.outer = nn.Linear(config.ffn_dim, config.dim)
 
     def forward(self, stream: Tensor) -> Tensor:
         """Return what is added to each frame."""
         inner = applied(self.inner, stream)
-        return applied(self.outer, functional.gelu(inner) if torch.is_grad_enabled() else torch.ops.aten.gelu_(inner))
+        activated = functional.gelu(inner) if torch.is_grad_enabled() else torch.ops.aten.gelu_(inner)
+        return applied(self.outer, dropout(activated, self._dropout, self.training))
 
 
 class Block(nn.Module):
     """Attention and feed-forward, each with a residual, normalised before (large models) or after it."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, regularization: Regularization = NONE) -> None:
         super().__init__()
-        self._pre_norm = config.pre_norm
-        self.attention = Attention(config)
+        self._pre_norm, self._dropout = config.pre_norm, regularization.dropout
+        self.attention = Attention(config, regularization.attention_dropout)
         self.attention_norm = nn.LayerNorm(config.dim, config.norm_eps)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = FeedForward(config, regularization.activation_dropout)
         self.feed_forward_norm = nn.LayerNorm(config.dim, config.norm_eps)
 
     def forward(self, stream: Tensor, lengths: Sequence[int], biases: Sequence[Tensor] | None) -> BlockStates:
         """Return what the block makes of a stream of frames, of shape (frames, dim)."""
         if self._pre_norm:
-            attended = self.attention(self.attention_norm(stream), lengths, biases)
+            attended = self._dropped(self.attention(self.attention_norm(stream), lengths, biases))
             between = stream + attended
-            added = self.feed_forward(self.feed_forward_norm(between))
+            added = self._dropped(self.feed_forward(self.feed_forward_norm(between)))
             return BlockStates(attended, added, between + added)
-        attended = self.attention(stream, lengths, biases)
+        attended = self._dropped(self.attention(stream, lengths, biases))
         between = self.attention_norm(stream + attended)
-        added = self.feed_forward(between)
+        added = self._dropped(self.feed_forward(between))
         return BlockStates(attended, added, self.feed_forward_norm(between + added))
+
+    def _dropped(self, added: Tensor) -> Tensor:
+        return dropout(added, self._dropout, self.training)
 
 
 def applied(linear: nn.Linear, stream: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vocable.artefacts.headers import POSITIVE, Kind, read_field, whole
 from vocable.errors import InputError
@@ -12,6 +12,7 @@ from vocable.errors import InputError
 Family = Literal["hubert", "wav2vec2", "wavlm"]
 ConvolutionNorm = Literal["group", "layer"]
 WaveformNormalization = Literal["none", "utterance"]
+MelNormalization = Literal["none", "utterance"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,17 @@ class RelativePositions:
     buckets: int = 320
     max_distance: int = 800
     """Frames beyond which all distances are one."""
+
+
+@dataclass(frozen=True)
+class MelInput:
+    """Log-mel frames that take the place of convolutions (arXiv 2211.09944): every 10 ms, of 25 ms."""
+
+    bins: int = 40
+    stacked: int = 2
+    """That many frames become one."""
+    normalization: MelNormalization = "utterance"
+    """`utterance`: each bin has mean 0 and variance 1 over an utterance."""
 
 
 CONVOLUTIONS = (
@@ -63,6 +75,8 @@ class EncoderConfig:
     convolution_norm: ConvolutionNorm
     """`group`: each channel over time after the first convolution; `layer`: each frame after every one."""
     convolutions: tuple[Convolution, ...] = CONVOLUTIONS
+    """None where frames are log-mel's."""
+    mel: MelInput | None = None
     convolution_bias: bool = False
     projection_norm: bool = True
     """Normalise frames before they are projected to `dim`."""
@@ -81,8 +95,8 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
             read_field("an encoder's configuration", vars(self), name, kind)
-        if not self.convolutions:
-            raise InputError("an encoder without convolutions makes no frames: give some")
+        if bool(self.convolutions) == (self.mel is not None):
+            raise InputError("an encoder's frames are made by convolutions, or are log-mel's: give one of both")
         if self.dim % self.heads or self.dim % self.position_groups:
             raise InputError(
                 f"an encoder of {self.dim} values can't have {self.heads} heads and {self.position_groups} groups: "
@@ -92,11 +106,15 @@ class EncoderConfig:
     @property
     def hop(self) -> int:
         """Samples from the start of a frame to the start of the next."""
+        if self.mel is not None:
+            return self.mel.stacked * (self.sample_rate // 100)
         return math.prod(item.stride for item in self.convolutions)
 
     @property
     def receptive_field(self) -> int:
-        """Samples that a frame's convolutions see."""
+        """Samples that a frame's convolutions see, or its windows."""
+        if self.mel is not None:
+            return self.sample_rate // 40 + (self.mel.stacked - 1) * (self.sample_rate // 100)
         field = 1
         for item in reversed(self.convolutions):
             field = (field - 1) * item.stride + item.width
@@ -105,6 +123,8 @@ class EncoderConfig:
     @property
     def channels(self) -> int:
         """Values in a frame before it is projected."""
+        if self.mel is not None:
+            return self.mel.bins * self.mel.stacked
         return self.convolutions[-1].channels
 
     def frame_count(self, samples: int) -> int:
@@ -118,7 +138,7 @@ class EncoderConfig:
         """
         names = ("heads", "pre_norm", "convolution_norm", "norm_eps", "position_groups", "relative_positions", "convolutions")
         values = self.to_json()
-        return {name: values[name] for name in names}
+        return {name: values[name] for name in names} | ({} if self.mel is None else {"mel": values["mel"]})
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as a JSON value."""
@@ -139,7 +159,8 @@ class EncoderConfig:
             convolutions = tuple(Convolution(**item) for item in value.get("convolutions", []))
             positions = value.get("relative_positions")
             relative = None if positions is None else RelativePositions(**positions)
-            return cls(**{**value, "convolutions": convolutions, "relative_positions": relative})
+            mel = None if value.get("mel") is None else MelInput(**value["mel"])
+            return cls(**{**value, "convolutions": convolutions, "relative_positions": relative, "mel": mel})
         except TypeError as error:
             raise InputError(f"an encoder's configuration is incomplete ({error}): write it again") from error
 
@@ -166,6 +187,17 @@ _KINDS: dict[str, Kind[Any]] = {
         "sizes of relative positions",
         lambda value: (
             value is None or (whole(4).accepts(value.buckets) and whole(value.buckets // 4 + 1).accepts(value.max_distance))
+        ),
+    ),
+    "mel": Kind(
+        "whole sizes of log-mel frames, and how they are normalised",
+        lambda value: (
+            value is None
+            or (
+                whole(1, 512).accepts(value.bins)
+                and whole(1, 64).accepts(value.stacked)
+                and value.normalization in get_args(MelNormalization)
+            )
         ),
     ),
     **dict.fromkeys(("norm_eps", "waveform_eps"), POSITIVE),

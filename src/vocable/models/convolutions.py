@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +46,8 @@ class ConvolutionStack(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self._hop, self._field = config.hop, config.receptive_field
-        self._over_time = config.convolution_norm == "group"
+        self.hop, self.field = config.hop, config.receptive_field
+        self.over_time = config.convolution_norm == "group"
         inputs = 1
         self.layers = nn.ModuleList()
         for number, shape in enumerate(config.convolutions):
@@ -57,7 +58,7 @@ class ConvolutionStack(nn.Module):
 
     def prepare(self) -> None:
         """Lay out the weights for products, once for all waveforms; they must not change any more."""
-        self._following = [self._step(layer) for layer in self._layers()[1:]]
+        self._following = [self._step(layer) for layer in self.convolution_layers()[1:]]
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return all frames of one waveform: float32 of shape (samples,), of at least one frame."""
@@ -66,22 +67,24 @@ class ConvolutionStack(nn.Module):
 
     def on(self, waveform: Tensor) -> Convolved:
         """Return the frames of one waveform, to be made as they are asked for."""
-        following = self._following or [self._step(layer) for layer in self._layers()[1:]]
-        return Convolved(waveform, [self._first(waveform), *following], self._hop, self._field)
+        following = self._following or [self._step(layer) for layer in self.convolution_layers()[1:]]
+        return Convolved(waveform, [self._first(waveform), *following], self.hop, self.field)
 
-    def _layers(self) -> list[ConvolutionLayer]:
+    def convolution_layers(self) -> list[ConvolutionLayer]:
+        """Return the convolutions in order."""
         return list(self.layers)  # type: ignore[arg-type]
 
     def _first(self, waveform: Tensor) -> Step:
         """Return what the first convolution does with samples, in float32 whatever the type of the others."""
-        layers = self._layers()
+        layers = self.convolution_layers()
         layer, norm = layers[0], layers[0].norm
         device = waveform.device
         place = torch.device("cpu") if device.type == "mps" else device  # which has no float64
         exact = partial(torch.Tensor.to, device=place, dtype=torch.float64)
         weight, bias = exact(layer.weight[:, 0]), None if layer.bias is None else exact(layer.bias)
-        if self._over_time and norm is not None:
-            mean, variance = _moments(waveform.to(place), weight, layer.stride)
+        if self.over_time and norm is not None:
+            found = moments(waveform.to(place), layer.width, layer.stride)
+            mean, variance = weight @ found.means, ((weight @ found.covariance) * weight).sum(dim=1).clamp(min=0)
             scale = exact(norm.weight) / torch.sqrt(variance + norm.eps)
             # The convolution's own bias is a constant of each channel, which the norm takes out.
             weight, bias, norm = weight * scale[:, None], exact(norm.bias) - mean * scale, None
@@ -130,26 +133,30 @@ class Convolved:
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
 
-def _moments(waveform: Tensor, weight: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Return mean and variance, over time, of each channel that a convolution makes of a waveform, in float64.
+class Moments(NamedTuple):
+    """Of the samples that a convolution sees together, over time, in float64."""
 
-    Args:
-        waveform: of shape (samples,).
-        weight: float64 of shape (channels, width).
-        stride: of the convolution.
+    means: Tensor
+    """Of shape (width,)."""
+    covariance: Tensor
+    """Of shape (width, width)."""
+
+
+def moments(waveform: Tensor, width: int, stride: int) -> Moments:
+    """Return the moments of the samples that a convolution of this width and stride sees together.
+
+    Mean and variance of what it makes of them follow: with weights w, w·means and w·covariance·w.
     """
-    width = weight.shape[1]
     middle = waveform.mean(dtype=torch.float64)  # taken out, so that the difference below is one of like sizes
     count = (len(waveform) - width) // stride + 1
-    total, products = weight.new_zeros(width), weight.new_zeros(width, width)
+    total, products = middle.new_zeros(width), middle.new_zeros(width, width)
     for first in range(0, count, _MOMENTS):
         last = min(first + _MOMENTS, count) - 1
         windows = (waveform[first * stride : last * stride + width].double() - middle).unfold(0, width, stride)
         total += windows.sum(dim=0)
         products += windows.T @ windows
     means = total / count
-    covariance = products / count - means[:, None] * means
-    return weight @ (means + middle), ((weight @ covariance) * weight).sum(dim=1).clamp(min=0)
+    return Moments(means + middle, products / count - means[:, None] * means)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from torch.nn import functional
 from vocable.models.blocks import Block, applied
 from vocable.models.config import EncoderConfig
 from vocable.models.convolutions import ConvolutionStack
+from vocable.models.dropout import dropout
 from vocable.models.positions import PositionalConvolution, RelativePositionBias
+from vocable.models.regularization import NONE, Regularization
 from vocable.models.taps import Tap
 
 LEAST_ROWS = 256
@@ -42,25 +44,27 @@ class Encoder(nn.Module):
     Args:
         config: the whole encoder's.
         layers: how many blocks to build; by default all.
+        regularization: what is done to it in training mode.
     """
 
-    def __init__(self, config: EncoderConfig, layers: int | None = None) -> None:
+    def __init__(self, config: EncoderConfig, layers: int | None = None, regularization: Regularization = NONE) -> None:
         super().__init__()
-        self.config = config
-        self.convolutions = ConvolutionStack(config)
+        self.config, self.regularization = config, regularization
+        self.convolutions = ConvolutionStack(config) if config.convolutions else None
+        """None where frames are log-mel's, which are made elsewhere."""
         self.projection = Projection(config)
         self.positions = PositionalConvolution(config)
         relative = config.relative_positions
         self.relative_positions = None if relative is None else RelativePositionBias(relative, config.heads)
         self.norm = nn.LayerNorm(config.dim, config.norm_eps)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers if layers is None else layers))
+        self.blocks = nn.ModuleList(Block(config, regularization) for _ in range(config.layers if layers is None else layers))
         self.mask_embedding = nn.Parameter(torch.rand(config.dim))
 
     def forward(self, utterances: Sequence[Tensor], taps: Collection[Tap]) -> dict[Tap, list[Tensor]]:
         """Return the frames of utterances at each tap.
 
         Args:
-            utterances: what `convolutions` made of each, of shape (frames, channels).
+            utterances: what `convolutions` made of each, or its log-mel frames, of shape (frames, channels).
             taps: where frames are wanted; blocks behind the last of them aren't run.
 
         Returns:
@@ -76,6 +80,32 @@ class Encoder(nn.Module):
         rows = [*utterances, utterances[0].new_zeros(missing, utterances[0].shape[1])] if missing > 0 else list(utterances)
         stream = self._positioned(self.projection(torch.cat(rows)), lengths)
         return {tap: list(torch.split(frames.float(), lengths)) for tap, frames in self._tapped(stream, lengths, taps).items()}
+
+    def masked(self, frames: Tensor, mask: Tensor, left_out: Collection[int] = ()) -> Tensor:
+        """Return what becomes of a batch of utterances of one length, some of whose frames are hidden from it; for training.
+
+        Args:
+            frames: what the convolutions made of them, or log-mel frames, of shape (utterances, frames, channels).
+            mask: true where a frame is replaced by the mask embedding, of shape (utterances, frames).
+            left_out: blocks that are passed over, counted from 1.
+
+        Returns:
+            Frames behind the last block and the final norm, if there is one, of shape (utterances, frames, dim).
+        """
+        count, length, _ = frames.shape
+        projected = self.projection(frames.flatten(0, 1))
+        projected = dropout(projected, self.regularization.input_dropout, self.training)
+        stream = torch.where(mask.view(-1, 1), self.mask_embedding.to(projected.dtype), projected)
+        added = self.positions.of_batch(stream.view(count, length, -1)).flatten(0, 1)
+        stream = stream + added.to(stream.dtype)
+        stream = stream if self.config.pre_norm else self.norm(stream)
+        stream = dropout(stream, self.regularization.dropout, self.training)
+        lengths = [length] * count
+        biases = None if self.relative_positions is None else [self.relative_positions(length)] * count
+        for number, block in enumerate(self.blocks, 1):
+            if number not in left_out:
+                stream = block(stream, lengths, biases).block
+        return self._final(stream).view(count, length, -1)
 
     def _positioned(self, stream: Tensor, lengths: Sequence[int]) -> Tensor:
         weight = self.positions.weight()

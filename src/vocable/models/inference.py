@@ -35,5 +35,6 @@ def prepared(encoder: Encoder, precision: str, device: torch.device) -> Encoder:
             if isinstance(module, nn.Linear):
                 # The same numbers, those of one input side by side: BLAS is up to a tenth faster on them.
                 module.weight.data = module.weight.data.T.contiguous().T
-    encoder.convolutions.prepare()
+    if encoder.convolutions is not None:
+        encoder.convolutions.prepare()
     return encoder

@@ -41,6 +41,12 @@ class PositionalConvolution(nn.Module):
         made = functional.conv1d(frames.T[None], weight, self.bias, padding=width // 2, groups=self._groups)
         return functional.gelu(made[0, :, : len(frames)].T)
 
+    def of_batch(self, frames: Tensor) -> Tensor:
+        """Return what is to be added to frames of shape (utterances, frames, dim)."""
+        weight = self.weight()
+        made = functional.conv1d(frames.mT, weight, self.bias, padding=weight.shape[2] // 2, groups=self._groups)
+        return functional.gelu(made[:, :, : frames.shape[1]].mT)
+
 
 def bucket_of_distance(distance: Tensor, positions: RelativePositions) -> Tensor:
     """Return the bucket of each distance (key minus query, in frames): T5's, half for either direction.

@@ -29,7 +29,7 @@ from vocable.features.windows import chunking_of
 from vocable.models.taps import Tap
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
 from vocable.recipes.scoring import Truth
-from vocable.report.layer_chart import line_chart
+from vocable.report.line_chart import line_chart
 from vocable.timelines.alignments import Alignments
 
 _CLOSE = 0.01  # PNMI; how far layers lie apart from one seed of k-means to the next
@@ -105,12 +105,12 @@ class LayerScores:
     def picture(self) -> str:
         """Return the scores as a chart, SVG."""
         lines = {
-            "PNMI": [score.pnmi for score in self.scores],
-            "PNMI without silence": [score.pnmi_without_silence for score in self.scores],
-            "phone purity": [score.phone_purity for score in self.scores],
+            "PNMI": [(score.layer, score.pnmi) for score in self.scores],
+            "PNMI without silence": [(score.layer, score.pnmi_without_silence) for score in self.scores],
+            "phone purity": [(score.layer, score.phone_purity) for score in self.scores],
         }
         title = f"{self.clusters} units of each layer, {self.frames:,} frames"
-        return line_chart(title, "layer", [score.layer for score in self.scores], lines, self.best.layer)
+        return line_chart(title, "layer", lines, self.best.layer)
 
     def rows(self) -> dict[str, Any]:
         """Return the scores as JSON holds them."""

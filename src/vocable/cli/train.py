@@ -1,0 +1,56 @@
+"""`vocable train`: one training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vocable.cli.launching import launch
+from vocable.errors import InputError, VocableError
+from vocable.recipes.hubert_settings import read_settings
+
+
+def hubert(
+    config: str,
+    /,
+    *options: str,
+    out: Path,
+    device: str = "cpu",
+    threads: int | None = None,
+    processes: int = 1,
+    overwrite: bool = False,
+) -> None:
+    """Train a HuBERT on labels, or go on where an earlier run of the same command was ended.
+
+    Writes settings.json, metrics.jsonl, run.jsonl, checkpoints/, best/ (by the loss of validation) and at the end model/, which
+    every command takes that takes an encoder. Under torchrun its processes share the work.
+
+    Parameters
+    ----------
+    config
+        A file of settings (.toml, .yaml), or one that comes with vocable: hubert-base-1, hubert-base-2, hubert-large,
+        hubert-xlarge, small-logmel, small-waveform.
+    options
+        Settings that take the place of the file's, such as data.folder=run training.steps=1000.
+    out
+        Folder of the run.
+    device
+        cpu, cuda, cuda:1 or mps.
+    threads
+        On the CPU; by default all cores, shared by the processes.
+    processes
+        How many share the work on this machine, on the CPU or each with a GPU of its own; for several machines there is torchrun.
+    overwrite
+        Begin anew where another training stands.
+    """
+    if processes < 1:
+        raise InputError(f"--processes {processes}: give 1 or more")
+    settings = read_settings(config, options)
+    launch(processes)
+    from vocable.recipes.hubert_training import train_hubert
+    from vocable.training.trainer import InterruptedTraining
+
+    try:
+        made = train_hubert(settings, out, device, threads, overwrite)
+    except InterruptedTraining as stopped:
+        raise VocableError(str(stopped)) from stopped
+    print(f"{made}: the model")

@@ -1,0 +1,1 @@
+"""Masked prediction: what HuBERT and its relatives learn from."""

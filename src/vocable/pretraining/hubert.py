@@ -1,0 +1,221 @@
+"""HuBERT's objective: to tell, for frames that were hidden, which cluster they are in (arXiv 2106.07447, section II)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vocable.errors import InputError
+from vocable.models.config import EncoderConfig
+from vocable.models.convolution_batches import convolved_batch
+from vocable.models.encoder import Encoder
+from vocable.models.regularization import NONE, Regularization
+from vocable.training.objective import Losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """What is asked of predictions.
+
+    Raises:
+        InputError: a part is none.
+    """
+
+    kind: Literal["cosine", "linear"] = "cosine"
+    """`cosine`: how alike a projected frame and a label's embedding are, as in the paper; `linear`: a softmax over one linear
+    layer, which is lighter and as good (arXiv 2411.17100)."""
+    temperature: float = 0.1
+    """That cosines are divided by."""
+    projection: int = 256
+    """Values of a projected frame, and of a label's embedding."""
+    masked: float = 1.0
+    """Weight of masked frames."""
+    unmasked: float = 0.0
+    """Weight of the others."""
+    penalty: float = 10.0
+    """Weight of the mean square of what the convolutions make."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("cosine", "linear"):
+            raise InputError(f"kind {self.kind!r} is none of cosine, linear: give one of them")
+        if not self.temperature > 0 or self.projection < 1:
+            raise InputError(f"temperature {self.temperature} and projection {self.projection}: give numbers above 0")
+        if min(self.masked, self.unmasked, self.penalty) < 0 or self.masked + self.unmasked == 0:
+            raise InputError(f"masked {self.masked} and unmasked {self.unmasked} are weights: give 0 or more, and one above it")
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """Utterances of one length, their labels, and which of their frames are hidden."""
+
+    audio: Tensor
+    """Waveforms, of shape (utterances, samples), or log-mel frames, of shape (utterances, frames, channels)."""
+    labels: Tensor
+    """Of shape (label sets, utterances, frames)."""
+    mask: Tensor
+    """True for frames that are hidden, of shape (utterances, frames)."""
+    hidden: Tensor
+    """Their places among all frames of the batch, one utterance after another."""
+    shown: Tensor
+    """The places of the others."""
+    seconds: float
+
+    @classmethod
+    def of(cls, audio: Tensor, labels: Tensor, mask: Tensor, seconds: float) -> MaskedBatch:
+        """Make a batch; the places are found here, before a device would have to be waited for."""
+        flat = mask.view(-1)
+        return cls(audio, labels, mask, flat.nonzero().view(-1), (~flat).nonzero().view(-1), seconds)
+
+    def to(self, device: torch.device) -> MaskedBatch:
+        """Return the batch on a device."""
+        audio, labels, mask, hidden, shown = (
+            item.to(device, non_blocking=True) for item in (self.audio, self.labels, self.mask, self.hidden, self.shown)
+        )
+        return MaskedBatch(audio, labels, mask, hidden, shown, self.seconds)
+
+
+class LabelHead(nn.Module):
+    """Frames to how likely each label is.
+
+    Args:
+        dim: values of a frame.
+        labels: how many there are, of each label set.
+        settings: of the loss.
+    """
+
+    def __init__(self, dim: int, labels: Sequence[int], settings: LossSettings) -> None:
+        super().__init__()
+        self._settings, self._labels = settings, list(labels)
+        if settings.kind == "linear":
+            self.final_projection = nn.Linear(dim, sum(labels))
+            return
+        self.final_projection = nn.Linear(dim, settings.projection * len(labels))
+        self.label_embeddings = nn.Parameter(torch.rand(sum(labels), settings.projection))
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """Return, for each label set, the logits of frames of shape (frames, dim): float32, of shape (frames, labels)."""
+        projected = self.final_projection(frames).float()
+        if self._settings.kind == "linear":
+            return list(torch.split(projected, self._labels, dim=1))
+        with torch.autocast(frames.device.type, enabled=False):  # a cosine in half precision is off by a step before it is scaled
+            parts = projected.chunk(len(self._labels), dim=1)
+            sets = torch.split(self.label_embeddings.float(), self._labels)
+            return [
+                functional.normalize(part, dim=1) @ functional.normalize(embeddings, dim=1).T / self._settings.temperature
+                for part, embeddings in zip(parts, sets, strict=True)
+            ]
+
+
+class HubertObjective(nn.Module):
+    """An encoder that learns to predict the labels of frames it doesn't see.
+
+    The loss is the cross-entropy of all labels, on the frames that were asked for; that of one positive and all negatives, as
+    fairseq writes it, is the same.
+
+    Args:
+        config: of the encoder.
+        labels: how many there are, of each label set.
+        loss: what is asked.
+        regularization: of the encoder.
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        labels: Sequence[int],
+        loss: LossSettings | None = None,
+        regularization: Regularization = NONE,
+    ) -> None:
+        super().__init__()
+        self._settings = loss or LossSettings()
+        self.encoder = Encoder(config, regularization=regularization)
+        self.head = LabelHead(config.dim, labels, self._settings)
+
+    def weight(self, batch: MaskedBatch) -> float:
+        """Return how many frames are asked for."""
+        return float((self._settings.masked > 0) * len(batch.hidden) + (self._settings.unmasked > 0) * len(batch.shown))
+
+    def forward(self, batch: MaskedBatch) -> Losses:
+        """Return the loss in nats, summed over frames and label sets, with the penalty for each frame that is asked for."""
+        convolved, penalty = self._convolved(batch)
+        stream = self.encoder.masked(convolved, batch.mask, self._left_out()).flatten(0, 1)
+        labels = batch.labels.flatten(1)
+        hidden = self._predicted(stream, labels, batch.hidden, self._settings.masked > 0)
+        shown = self._predicted(stream, labels, batch.shown, self._settings.unmasked > 0)
+        asked = self.weight(batch)
+        loss = self._settings.masked * hidden.loss + self._settings.unmasked * shown.loss
+        metrics = {
+            "loss_masked": torch.stack([hidden.loss.detach(), hidden.count]),
+            "accuracy_masked": torch.stack([hidden.correct, hidden.count]),
+            "accuracy_unmasked": torch.stack([shown.correct, shown.count]),
+            "commonest": torch.stack([hidden.commonest, hidden.count]),
+        }
+        if penalty is not None:
+            loss = loss + self._settings.penalty * penalty * asked
+            metrics["penalty"] = torch.stack([penalty.detach() * asked, torch.full_like(penalty, asked)]).float()
+        return Losses(loss, metrics)
+
+    def _convolved(self, batch: MaskedBatch) -> tuple[Tensor, Tensor | None]:
+        stack = self.encoder.convolutions
+        part = self.encoder.regularization.feature_gradient
+        if stack is None:
+            return batch.audio, None
+        with torch.set_grad_enabled(torch.is_grad_enabled() and part > 0):
+            convolved = convolved_batch(stack, batch.audio)
+        if 0 < part < 1:
+            convolved = _ScaledGradient.apply(convolved, part)  # type: ignore[no-untyped-call]
+        return convolved, convolved.float().pow(2).mean()
+
+    def _left_out(self) -> Collection[int]:
+        probability = self.encoder.regularization.layer_drop
+        if not self.training or not probability:
+            return ()
+        drawn = torch.rand(len(self.encoder.blocks), device="cpu").tolist()
+        return [number for number, value in enumerate(drawn, 1) if value < probability]
+
+    def _predicted(self, stream: Tensor, labels: Tensor, places: Tensor, learning: bool) -> _Predicted:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learning):
+            every = self.head(stream[places])
+            wanted = labels[:, places]
+            loss = torch.stack(
+                [functional.cross_entropy(logits, own, reduction="sum") for logits, own in zip(every, wanted, strict=True)]
+            ).sum()
+        first = every[0].detach()
+        count = torch.full((), float(len(places)), device=stream.device)
+        if not len(places):
+            return _Predicted(loss, count, count, count)
+        guessed = first.argmax(dim=1)
+        commonest = torch.bincount(guessed, minlength=first.shape[1]).max()
+        return _Predicted(loss, (guessed == wanted[0]).sum().float(), count, commonest.float())
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    loss: Tensor
+    correct: Tensor
+    count: Tensor
+    commonest: Tensor
+    """How often the label is predicted that is predicted most."""
+
+
+class _ScaledGradient(torch.autograd.Function):
+    """The same values, with a part of the gradient."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor, part: float) -> Tensor:
+        ctx.part = part  # type: ignore[attr-defined]
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.part, None  # type: ignore[attr-defined]
+
+
+def heads_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what a trained objective has beside its encoder, by the names that checkpoints have for it."""
+    return {name.removeprefix("head."): tensor for name, tensor in weights.items() if name.startswith("head.")}

@@ -1,0 +1,174 @@
+"""Utterances with labels, as micro-batches of crops of one length, some of whose frames are hidden."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vocable.audio.decoding import Waveform, read_waveform, resampled_length
+from vocable.audio.faults import AudioFault
+from vocable.audio.manifest import Manifest
+from vocable.errors import InputError
+from vocable.features.encoder_runner import normalized_waveform
+from vocable.features.mel_input import mel_frames
+from vocable.models.config import EncoderConfig
+from vocable.pretraining.hubert import MaskedBatch
+from vocable.pretraining.masking import MaskSettings, span_masks
+from vocable.training.batches import BatchPlan, BatchSettings
+from vocable.training.objective import Made
+from vocable.units.units import Units
+
+_TRIES = 100
+"""Utterances of about the same length that are tried in place of one that can't be read."""
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Labels of all rows of a manifest."""
+
+    units: Units
+    rate: float
+    """Labels per second."""
+
+
+def labels_of_frames(labels: NDArray[np.integer[Any]], ratio: float, first: int, frames: int) -> NDArray[np.int64]:
+    """Return the labels of frames `first` … `first + frames - 1`: frame j has label floor(j · ratio).
+
+    With labels at 100 Hz and frames at 50 Hz, MFCC frame 2j and the convolutions' frame j see the same samples.
+
+    Args:
+        labels: of an utterance, from its start.
+        ratio: labels per frame.
+        first: frame.
+        frames: how many.
+    """
+    at = np.floor((first + np.arange(frames)) * ratio).astype(np.int64)
+    found: NDArray[np.int64] = labels[at].astype(np.int64)
+    return found
+
+
+def labelled_frames(labels: int, ratio: float) -> int:
+    """Return how many frames have a label, where there are so many labels."""
+    return math.ceil(labels / ratio)
+
+
+class LabelledAudio:
+    """Micro-batches of a manifest with labels.
+
+    Crops begin at frames, so that labels stay with the samples they were made of. What is random follows from the seed and the
+    position alone.
+
+    Args:
+        manifest: of the utterances; lengths have to be known.
+        sets: labels of its rows.
+        config: of the encoder that is to see them.
+        batches: how much goes into a micro-batch.
+        masks: which frames are hidden.
+        seed: of order, crops and masks.
+
+    Raises:
+        InputError: no utterance is long enough.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        sets: Sequence[LabelSet],
+        config: EncoderConfig,
+        batches: BatchSettings,
+        masks: MaskSettings,
+        seed: int,
+    ) -> None:
+        self._manifest, self._sets, self._config, self._masks, self._seed = manifest, sets, config, masks, seed
+        rate = config.sample_rate / config.hop
+        self._ratios = [item.rate / rate for item in sets]
+        self._frames = usable_frames(manifest, sets, config)
+        shortest = config.frame_count(math.ceil(batches.shortest * config.sample_rate))
+        longest = config.frame_count(int(batches.longest * config.sample_rate))
+        if longest < 2:
+            raise InputError(f"batches.longest {batches.longest:g}: a crop has to be of two frames or more")
+        lengths = np.where(self._frames >= max(2, shortest), np.minimum(self._frames, longest), 0)
+        self._plan = BatchPlan(lengths, int(batches.micro_seconds * rate), seed)
+
+    @property
+    def micro_batches(self) -> int:
+        """How many an epoch has."""
+        return self._plan.micro_batches
+
+    @property
+    def utterances(self) -> int:
+        """How many are long enough."""
+        return self._plan.utterances
+
+    def make(self, position: int) -> Made:
+        """Return the micro-batch at a position.
+
+        Raises:
+            InputError: an utterance can't be read, nor can any other of about its length.
+        """
+        planned = self._plan[position]
+        drawn = np.random.default_rng([self._seed, position])
+        unreadable: dict[int, str] = {}
+        audio: list[torch.Tensor] = []
+        labels: list[list[NDArray[np.int64]]] = []
+        for row in planned.rows.tolist():
+            taken, waveform = self._readable(row, planned.length, unreadable)
+            start = int(drawn.integers(0, self._frames[taken] - planned.length + 1))
+            audio.append(self._crop(waveform, start, planned.length))
+            labels.append(
+                [
+                    labels_of_frames(item.units[taken], ratio, start, planned.length)
+                    for item, ratio in zip(self._sets, self._ratios, strict=True)
+                ]
+            )
+        mask = span_masks(drawn, len(audio), planned.length, self._masks)
+        stacked = torch.from_numpy(np.stack([np.stack(of_set) for of_set in zip(*labels, strict=True)]))
+        seconds = len(audio) * planned.length * self._config.hop / self._config.sample_rate
+        return Made(MaskedBatch.of(torch.stack(audio), stacked, torch.from_numpy(mask), seconds), unreadable)
+
+    def _readable(self, row: int, length: int, unreadable: dict[int, str]) -> tuple[int, Waveform]:
+        """Return the waveform of a row, or of another that is long enough where it can't be read; and which it is."""
+        for ahead in range(_TRIES):
+            other = (row + ahead) % len(self._manifest)
+            if self._frames[other] < length:
+                continue
+            try:
+                return other, self._waveform(other)
+            except AudioFault as fault:
+                unreadable[other] = str(fault)
+        raise InputError(
+            f"{next(iter(unreadable.values()))}, and so it goes on: look whether the manifest's audio is still there"
+        )
+
+    def _waveform(self, row: int) -> Waveform:
+        item = self._manifest[row]
+        path, rate = self._manifest.where(item), self._config.sample_rate
+        waveform = read_waveform(path, rate, item.channel)
+        if abs(len(waveform) - resampled_length(item.samples, self._manifest.sample_rate, rate)) > 1:
+            fault = AudioFault("changed", f"{len(waveform)} samples at {rate} Hz, but the manifest says {item.samples}")
+            fault.path = path
+            raise fault
+        return normalized_waveform(waveform, self._config)
+
+    def _crop(self, waveform: Waveform, start: int, frames: int) -> torch.Tensor:
+        if self._config.mel is not None:
+            return torch.from_numpy(mel_frames(waveform, self._config)[start : start + frames].copy())
+        first = start * self._config.hop
+        return torch.from_numpy(waveform[first : first + (frames - 1) * self._config.hop + self._config.receptive_field].copy())
+
+
+def usable_frames(manifest: Manifest, sets: Sequence[LabelSet], config: EncoderConfig) -> NDArray[np.int64]:
+    """Return how many frames of each row have labels of all sets."""
+    rate = config.sample_rate / config.hop
+    samples = [resampled_length(int(item), manifest.sample_rate, config.sample_rate) for item in manifest.samples]
+    frames = np.array([config.frame_count(item) for item in samples], dtype=np.int64)
+    for item in sets:
+        labelled = np.array([labelled_frames(int(length), item.rate / rate) for length in item.units.lengths], dtype=np.int64)
+        frames = np.minimum(frames, labelled)
+    return frames

@@ -1,0 +1,146 @@
+"""One HuBERT training, described: data, model, objective, batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from vocable.errors import InputError
+from vocable.models.config import CONVOLUTIONS, ConvolutionNorm, EncoderConfig, MelInput, WaveformNormalization
+from vocable.models.regularization import Regularization
+from vocable.pretraining.hubert import LossSettings
+from vocable.pretraining.masking import MaskSettings
+from vocable.recipes.configuration import built, read_values, with_options
+from vocable.training.batches import BatchSettings
+from vocable.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where audio and labels are."""
+
+    folder: Path
+    """Holds the manifests, such as train.tsv, as `vocable prepare` leaves them."""
+    train: str = "train"
+    """Name of the manifest to learn from, without .tsv."""
+    valid: str | None = "valid"
+    """Name of the manifest to validate on; where there is none, the training isn't validated."""
+    labels: tuple[str, ...] = ("km",)
+    """Endings of the label files, one for each label set."""
+    label_folder: Path | None = None
+    """Holds the labels and dictionaries; by default the manifests' folder."""
+    label_rate: float | None = None
+    """Labels per second; needed where the labels don't say it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The encoder.
+
+    Raises:
+        InputError: there can be no such encoder.
+    """
+
+    layers: int = 12
+    dim: int = 768
+    ffn_dim: int = 3072
+    heads: int = 12
+    pre_norm: bool = False
+    convolution_norm: ConvolutionNorm = "group"
+    input: Literal["waveform", "logmel"] = "waveform"
+    """`logmel` has log-mel frames in place of convolutions."""
+    convolution_channels: int = 512
+    mel_bins: int = 40
+    mel_stacked: int = 2
+    """Log-mel frames of 10 ms that become one."""
+    mel_normalization: Literal["none", "utterance"] = "utterance"
+    position_width: int = 128
+    position_groups: int = 16
+    waveform_normalization: WaveformNormalization = "none"
+    sample_rate: int = 16000
+    init: str | None = None
+    """An encoder to begin with, as `vocable inspect` takes it, in place of random weights; it has to be of this shape."""
+
+    def config(self) -> EncoderConfig:
+        """Return the encoder's configuration."""
+        mel = MelInput(self.mel_bins, self.mel_stacked, self.mel_normalization) if self.input == "logmel" else None
+        convolutions = tuple(replace(item, channels=self.convolution_channels) for item in CONVOLUTIONS)
+        return EncoderConfig(
+            family="hubert",
+            layers=self.layers,
+            dim=self.dim,
+            ffn_dim=self.ffn_dim,
+            heads=self.heads,
+            pre_norm=self.pre_norm,
+            convolution_norm=self.convolution_norm,
+            convolutions=() if mel else convolutions,
+            mel=mel,
+            projection_norm=mel is None,
+            position_width=self.position_width,
+            position_groups=self.position_groups,
+            waveform_normalization=self.waveform_normalization,
+            sample_rate=self.sample_rate,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureSettings:
+    """What the units of a layer are worth at each validation, where phones are known."""
+
+    alignments: Path | None = None
+    """Phones of the validation's utterances, as `vocable evaluate units` takes them."""
+    layer: int | None = None
+    """By default the middle one."""
+    clusters: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubertSettings:
+    """One HuBERT training."""
+
+    data: DataSettings
+    model: ModelSettings = field(default_factory=ModelSettings)
+    regularization: Regularization = field(default_factory=Regularization)
+    masks: MaskSettings = field(default_factory=MaskSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    batches: BatchSettings
+    training: TrainingSettings
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
+
+    def __post_init__(self) -> None:
+        if self.model.input == "logmel" and self.regularization.feature_gradient != 1:
+            raise InputError("regularization.feature_gradient is of convolutions, which input logmel hasn't: leave it out")
+
+
+def recipe_file(name: str | Path) -> Path:
+    """Return the path of a file of settings: the file itself, or one that comes with vocable, by name.
+
+    Raises:
+        InputError: there is neither.
+    """
+    path = Path(name)
+    if path.exists() or path.suffix:
+        return path
+    shipped = Path(str(resources.files("vocable.recipes"))) / "hubert" / f"{name}.toml"
+    if not shipped.is_file():
+        raise InputError(f"{name} is neither a file nor one of {', '.join(shipped_recipes())}: give one of these")
+    return shipped
+
+
+def shipped_recipes() -> list[str]:
+    """Return the names of the settings that come with vocable."""
+    folder = Path(str(resources.files("vocable.recipes"))) / "hubert"
+    return sorted(item.stem for item in folder.glob("*.toml"))
+
+
+def read_settings(source: str | Path, options: Sequence[str] = ()) -> HubertSettings:
+    """Return the settings of one training out of a file, some of them replaced by dotted options.
+
+    Raises:
+        InputError: names what is wrong, and where.
+    """
+    path = recipe_file(source)
+    return built(HubertSettings, with_options(read_values(path), options), str(source))

@@ -1,0 +1,237 @@
+"""One HuBERT training: data looked over, a model built, trained, measured and written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vocable.artefacts.headers import Header, canonical_json, write_header
+from vocable.artefacts.run_log import RunLog
+from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint, Tensors
+from vocable.checkpoints.encoders import read_encoder, write_encoder
+from vocable.checkpoints.tensor_names import MASK_EMBEDDING
+from vocable.errors import InputError, MismatchError
+from vocable.execution.engine import Work
+from vocable.features.encoder_layer import EncoderFile
+from vocable.models.config import EncoderConfig
+from vocable.models.taps import Tap
+from vocable.pretraining.hubert import HubertObjective, heads_of
+from vocable.pretraining.labelled_audio import LabelledAudio
+from vocable.pretraining.watch import first_loss_warning, training_warning
+from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.hubert_settings import HubertSettings
+from vocable.recipes.layers import LayerSettings, score_layers
+from vocable.recipes.scoring import Truth
+from vocable.recipes.training_data import TrainingData
+from vocable.timelines.alignments import Alignments
+from vocable.training.trainer import Hooks, Trainer, derived_seed
+from vocable.training.world import World, joined
+from vocable.units.usage import entropy_of
+
+_VALIDATION_SEED = 7
+"""Of the masks and crops of validation, which are always the same."""
+
+
+def train_hubert(
+    settings: HubertSettings, out: Path, device: str = "cpu", threads: int | None = None, overwrite: bool = False
+) -> Path:
+    """Train a HuBERT, or go on with it, and return the folder of the model.
+
+    Args:
+        settings: of the training.
+        out: the run's folder: settings.json, metrics.jsonl, checkpoints, best and model.
+        device: `cpu`, `cuda`, `cuda:1` or `mps`.
+        threads: of this process on the CPU; by default its share of the cores.
+        overwrite: begin anew where another training stands.
+
+    Raises:
+        InputError: something given can't be used; or, later, a loss isn't finite, or too much audio can't be read.
+        MismatchError: labels don't belong to the audio or the model.
+        DiskFullError: a checkpoint can't be written; the one before it stands.
+    """
+    config = settings.model.config()
+    with joined(device) as world:
+        data = TrainingData.read(settings.data, config)
+        if world.is_first:
+            _claim(out, settings, overwrite)
+            for note in dict.fromkeys(data.notes):
+                print(f"note: {note}", flush=True)
+        world.barrier()
+        _share_cores(world, threads)
+        log = RunLog(out / ("run.jsonl" if world.is_first else f"run-{world.rank}.jsonl"))
+        with log.recorded():
+            _trainer(settings, config, data, out, world).run()
+    return out / "model"
+
+
+def write_initial(settings: HubertSettings, out: Path) -> None:
+    """Write the encoder as a training begins with it: at random, or with what `model.init` says."""
+    config = settings.model.config()
+    objective, _ = _objective(settings, config, TrainingData.read(settings.data, config).clusters)
+    write_encoder(_checkpoint(config, objective.state_dict()), out, "vocable", overwrite=True)
+
+
+def _objective(settings: HubertSettings, config: EncoderConfig, clusters: Sequence[int]) -> tuple[HubertObjective, str]:
+    """Return the model, and the digest of what it begins with, if that isn't random."""
+    torch.manual_seed(derived_seed(settings.training.seed))
+    objective = HubertObjective(config, clusters, settings.loss, settings.regularization)
+    return objective, "" if settings.model.init is None else _begin_with(objective, settings.model.init)
+
+
+def _trainer(settings: HubertSettings, config: EncoderConfig, data: TrainingData, out: Path, world: World) -> Trainer:
+    training = settings.training
+    objective, began = _objective(settings, config, data.clusters)
+    source = LabelledAudio(data.train.manifest, data.train.sets, config, settings.batches, settings.masks, training.seed)
+    valid = None
+    if data.valid is not None:
+        whole = replace(settings.batches, seconds=settings.batches.micro_seconds)
+        valid = LabelledAudio(data.valid.manifest, data.valid.sets, config, whole, settings.masks, _VALIDATION_SEED)
+    entropy = sum(
+        entropy_of(np.bincount(item.units.values, minlength=clusters))
+        for item, clusters in zip(data.train.sets, data.clusters, strict=True)
+    )
+    guessing = float(np.exp(np.mean(np.log(data.clusters))))
+
+    def first_loss(loss: float) -> str | None:
+        return None if began else first_loss_warning(loss / len(data.clusters), round(guessing))
+
+    hooks = Hooks(
+        measure=_measure(settings, config, data, out),
+        watch=lambda records: training_warning(records, training.steps, entropy),
+        export=lambda weights, folder: write_encoder(_checkpoint(config, weights), folder, "vocable", overwrite=True),
+        first_loss=first_loss,
+    )
+    return Trainer(
+        objective=objective,
+        blocks=list(objective.encoder.blocks),
+        data=source,
+        micro_batches=settings.batches.micro_batches,
+        validation=valid,
+        settings=training,
+        world=world,
+        folder=out,
+        identity=_identity(settings, config, data, began),
+        leaves_out=settings.regularization.layer_drop > 0,
+        hooks=hooks,
+    )
+
+
+def _identity(settings: HubertSettings, config: EncoderConfig, data: TrainingData, began: str) -> Header:
+    return {
+        "encoder": config.to_json(),
+        "regularization": asdict(settings.regularization),
+        "masks": asdict(settings.masks),
+        "loss": asdict(settings.loss),
+        "batches": asdict(settings.batches),
+        "labels": list(data.clusters),
+        "data": data.train.identity,
+        "init": began,
+    }
+
+
+def _begin_with(objective: HubertObjective, source: str) -> str:
+    """Give the encoder, and the heads that fit, the weights of a checkpoint; return its digest.
+
+    Raises:
+        MismatchError: it is an encoder of another shape.
+    """
+    found = read_encoder(source)
+    if found.config.arithmetic() != objective.encoder.config.arithmetic() or found.config.dim != objective.encoder.config.dim:
+        raise MismatchError(
+            f"{source} is an encoder of another shape than [model] says: give its numbers there; 'vocable inspect' has them"
+        )
+    own = objective.state_dict()
+    given = {f"encoder.{name}": found.tensors[name] for name in found.tensors}
+    given |= {f"encoder.{MASK_EMBEDDING}": found.heads[MASK_EMBEDDING]} if MASK_EMBEDDING in found.heads else {}
+    heads = {f"head.{name}": found.heads[name] for name in found.heads if f"head.{name}" in own}
+    if all(own[name].shape == tensor.shape for name, tensor in heads.items()):
+        given |= heads  # of as many labels; new ones are learnt otherwise
+    if wrong := sorted(name for name, tensor in given.items() if name not in own or own[name].shape != tensor.shape):
+        raise MismatchError(f"{source} has a {wrong[0]} that [model] has not: give its shape there")
+    objective.load_state_dict({**own, **given})
+    return found.digest
+
+
+def _checkpoint(config: EncoderConfig, weights: Mapping[str, Tensor]) -> EncoderCheckpoint:
+    tensors = {name.removeprefix("encoder."): tensor for name, tensor in weights.items() if name.startswith("encoder.")}
+    mask = {MASK_EMBEDDING: tensors.pop(MASK_EMBEDDING)}
+    return EncoderCheckpoint(Path(), "vocable", config, Tensors.of(tensors), Tensors.of({**mask, **heads_of(weights)}))
+
+
+def _measure(settings: HubertSettings, config: EncoderConfig, data: TrainingData, out: Path) -> Any:
+    """Return what scores the units of a layer at each validation, if phones are known."""
+    asked = settings.measure
+    if asked.alignments is None:
+        return None
+    if data.valid is None:
+        raise InputError("measure.alignments are of utterances to validate on, and data.valid names none: give both")
+    layer = asked.layer or max(1, config.layers // 2)
+    Tap(layer).check(config.layers)
+    Alignments(asked.alignments)  # says now what is wrong with them
+    manifest = settings.data.folder / f"{data.valid.name}.tsv"
+    alignments = asked.alignments
+
+    def measure(weights: dict[str, Tensor], step: int) -> dict[str, float]:
+        with tempfile.TemporaryDirectory(dir=out) as folder:
+            encoder = Path(folder) / f"step-{step}"
+            write_encoder(_checkpoint(config, weights), encoder, "vocable")
+            found = score_layers(
+                manifest,
+                EncoderFile(str(encoder)),
+                Truth(alignments=alignments),
+                LayerSettings(layers=(layer,), clusters=asked.clusters),
+                CorpusSettings(),
+                Work(),
+            )
+        return {"pnmi": found.best.pnmi, "phone_purity": found.best.phone_purity}
+
+    return measure
+
+
+def _claim(out: Path, settings: HubertSettings, overwrite: bool) -> None:
+    """Note the settings in the run's folder; with `overwrite`, remove what another training left there.
+
+    Raises:
+        InputError: something that is no training stands there.
+    """
+    said = asdict(settings)
+    path = out / "settings.json"
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: give a folder for the run")
+    if out.is_dir() and any(out.iterdir()) and not path.exists():
+        raise InputError(f"{out} holds something that is no training: give another folder")
+    if overwrite and path.exists():
+        for name in ("checkpoints", "best", "model", "tensorboard"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        (out / "metrics.jsonl").unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    write_header(path, {"format": "vocable.settings/1", **_plain(said)})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    canonical_json(value)
+    return value
+
+
+def _share_cores(world: World, threads: int | None) -> None:
+    """Give this process its threads; several on one machine share its cores."""
+    if world.device.type != "cpu":
+        return
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or max(1, cores // here))

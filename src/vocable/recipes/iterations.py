@@ -1,0 +1,221 @@
+"""HuBERT in several iterations: labels of MFCC, a training, a layer, its labels, a training, and so on; each once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vocable.artefacts.headers import write_header
+from vocable.artefacts.writing import write_text
+from vocable.clustering.codebook import read_codebook
+from vocable.errors import InputError, VocableError
+from vocable.execution.engine import Work
+from vocable.features.encoder_layer import EncoderFile
+from vocable.recipes.configuration import built
+from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.fitting import FitSettings
+from vocable.recipes.frame_quality import QualitySettings, score_frames
+from vocable.recipes.frames import FrameChoice
+from vocable.recipes.hubert_settings import HubertSettings
+from vocable.recipes.iterations_settings import IterationSettings, PretrainingSettings
+from vocable.recipes.label_preparation import Preparation, prepare
+from vocable.recipes.layers import LayerScores, LayerSettings, score_layers
+from vocable.recipes.scoring import Truth
+from vocable.recipes.units import label_source
+from vocable.report.training_report import Table, runs_in, training_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where trainings and labels are made."""
+
+    work: Work
+    """Of the labels."""
+    device: str = "cpu"
+    """Of the trainings."""
+    threads: int | None = None
+    processes: int = 1
+    """That train together on this machine."""
+
+
+class Pretraining:
+    """HuBERT in several iterations, in one folder: labels-1, iteration-1, layers-1.json, labels-2, iteration-2 and so on.
+
+    What stands is taken, what was ended goes on.
+
+    Args:
+        settings: of it all.
+        out: the folder.
+        place: where work runs.
+    """
+
+    def __init__(self, settings: PretrainingSettings, out: Path, place: Place) -> None:
+        self._settings, self._out, self._place = settings, out, place
+        audio = settings.audio
+        self._corpus = CorpusSettings(speakers=audio.speakers, min_seconds=audio.min_seconds)
+        self._truth = None if audio.alignments is None else Truth(alignments=audio.alignments)
+
+    def run(self) -> Path:
+        """Make all that isn't made yet, and return the page that tells of it.
+
+        Raises:
+            InputError: something given can't be used, or the folder holds something else.
+        """
+        if self._truth is not None:
+            self._truth.check()
+        layers: list[int] = []
+        pictures: list[str] = []
+        for number, iteration in enumerate(self._settings.iterations, 1):
+            labels = self._out / f"labels-{number}"
+            if number == 1:
+                self._label(labels, self._first_frames(), self._settings.labels.clusters, self._settings.labels.seed)
+            else:
+                layer = self._layer(number - 1, iteration.layer, pictures)
+                layers.append(layer)
+                frames = FrameChoice(encoder=str(self._model(number - 1)), layer=layer, normalize=iteration.normalize)
+                self._label(labels, frames, iteration.clusters, 0)
+            self._train(number, iteration, labels)
+        layers.append(self._layer(len(self._settings.iterations), "auto", pictures))
+        tables = self._scores(layers)
+        page = self._out / "report.html"
+        write_text(page, training_report(f"HuBERT in {len(layers)} iterations", runs_in(self._out), tables, pictures))
+        return page
+
+    def _model(self, number: int) -> Path:
+        return self._out / f"iteration-{number}" / "model"
+
+    def _first_frames(self) -> FrameChoice:
+        asked = self._settings.labels
+        return FrameChoice(features=asked.features, normalize=asked.normalize, context=asked.context)
+
+    def _label(self, out: Path, frames: FrameChoice, clusters: int, seed: int) -> None:
+        """Make the labels of both parts with one codebook."""
+        audio = self._settings.audio
+        _say(f"labels: {clusters} clusters of {_named(frames)}, in {out}")
+        asked = Preparation(
+            corpus=self._corpus,
+            frames=frames,
+            fit=FitSettings(clusters=clusters, seed=seed),
+            valid_percent=audio.valid_percent if audio.valid is None else 0.0,
+        )
+        prepare(audio.train, out, asked, self._place.work)
+        if audio.valid is not None:
+            codebook = read_codebook(out / "codebook.safetensors")
+            label_source(
+                audio.valid, codebook, out, "valid", (".km",), self._corpus, self._place.work, encoder=frames.encoder_file
+            )
+
+    def _train(self, number: int, iteration: IterationSettings, labels: Path) -> None:
+        out = self._out / f"iteration-{number}"
+        values = iteration.training(labels)
+        settings = self._out / f"iteration-{number}.json"
+        write_header(settings, values)
+        _say(f"iteration {number}: {iteration.settings}, in {out}")
+        place = self._place
+        if place.processes == 1:
+            from vocable.recipes.hubert_training import train_hubert
+
+            train_hubert(built(HubertSettings, values, str(settings)), out, place.device, place.threads)
+            return
+        given = ["--out", str(out), "--device", place.device, "--processes", str(place.processes)]
+        if place.threads is not None:
+            given += ["--threads", str(place.threads)]
+        ended = subprocess.run([sys.executable, "-m", "vocable", "train", "hubert", str(settings), *given], check=False)
+        if ended.returncode:
+            raise VocableError(
+                f"iteration {number} ended before it was done: mend what it said above, and run the same command again"
+            )
+
+    def _layer(self, number: int, asked: int | str, pictures: list[str]) -> int:
+        """Return the layer of an iteration that is taken: the one asked for, or the best on train, where phones are known."""
+        depth = EncoderFile(str(self._model(number))).checkpoint().config.layers
+        middle = max(1, depth // 2)
+        if asked != "auto" and not 1 <= int(asked) <= depth:
+            raise InputError(f'layer {asked} of iteration {number} doesn\'t exist: it has {depth}; give one of them, or "auto"')
+        if self._truth is None:
+            return middle if asked == "auto" else int(asked)
+        found = self._layers_of(f"layers-{number}", self._model(number))
+        pictures.append(found.picture)
+        return found.best if asked == "auto" else int(asked)
+
+    def _layers_of(self, name: str, model: Path) -> _Layers:
+        """Return what layers are worth, on the utterances of train that have alignments."""
+        assert self._truth is not None
+        path, picture = self._out / f"{name}.json", self._out / f"{name}.svg"
+        encoder = EncoderFile(str(model))
+        digest = encoder.checkpoint().digest
+        if path.is_file() and picture.is_file():
+            known = json.loads(path.read_bytes())
+            if known.get("encoder") == digest:
+                return _Layers(int(known["best"]), picture.read_text())
+        _say(f"layers of {model}")
+        asked = LayerSettings(clusters=self._settings.labels.clusters)
+        made: LayerScores = score_layers(self._settings.audio.train, encoder, self._truth, asked, self._corpus, self._place.work)
+        write_text(picture, made.picture())
+        write_header(path, {"encoder": digest, **made.rows()})
+        return _Layers(made.best.layer, made.picture())
+
+    def _scores(self, layers: list[int]) -> list[Table]:
+        """Return what frames before and behind each iteration are worth, where phones are known and there is a valid."""
+        audio = self._settings.audio
+        if self._truth is None or audio.valid is None:
+            return []
+        from vocable.recipes.hubert_training import write_initial
+
+        period = self._period()
+        first = self._settings.iterations[0]
+        initial = self._out / "initial"
+        if not (initial / "config.json").is_file():
+            write_initial(built(HubertSettings, first.training(self._out / "labels-1"), "iteration 1"), initial)
+        found = self._layers_of("layers-initial", initial)
+        every = max(1, period // 160)
+        rows: list[tuple[str, FrameChoice, int]] = [
+            ("MFCC", FrameChoice(), every),
+            ("MFCC, normalised per utterance, 4 neighbours on each side", FrameChoice(normalize="utterance", context=4), every),
+            (f"random weights, layer {found.best}", FrameChoice(encoder=str(initial), layer=found.best), 1),
+            *(
+                (f"iteration {number}, layer {layer}", FrameChoice(encoder=str(self._model(number)), layer=layer), 1)
+                for number, layer in enumerate(layers, 1)
+            ),
+        ]
+        path = self._out / "scores.json"
+        known: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        table = []
+        for name, choice, step in rows:
+            key = json.dumps([choice.state(), step, self._settings.labels.clusters], sort_keys=True)
+            if known.get(name, {}).get("of") != key:
+                _say(f"scores: {name}")
+                asked = QualitySettings(clusters=self._settings.labels.clusters, every=step)
+                made = score_frames(audio.train, audio.valid, choice, self._truth, asked, self._corpus, self._place.work)
+                known[name] = {"of": key, **made.rows()}
+                write_header(path, known)
+            table.append([name, *(known[name][column] for column in _COLUMNS)])
+        clusters = self._settings.labels.clusters
+        title = f"On {audio.valid.name}: {clusters} units fitted on train, means of 3 fits; one frame every {period / 16:g} ms"
+        return [Table(title, ["frames", *(column.replace("_", " ") for column in _COLUMNS)], table)]
+
+    def _period(self) -> int:
+        """Return samples from a frame of the models to the next."""
+        return EncoderFile(str(self._model(1))).checkpoint().config.hop
+
+
+_COLUMNS = ("pnmi", "pnmi_least", "pnmi_most", "phone_purity", "probe_accuracy")
+
+
+@dataclass(frozen=True)
+class _Layers:
+    best: int
+    picture: str
+
+
+def _named(frames: FrameChoice) -> str:
+    what = frames.features if frames.encoder is None else f"layer {frames.layer} of {frames.encoder}"
+    return what if frames.normalize == "none" else f"{what}, normalised per {frames.normalize}"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,65 @@
+"""What the trainer asks of an objective, and of the data it learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Losses(NamedTuple):
+    """What an objective makes of a batch."""
+
+    loss: Tensor
+    """Sum over what is counted in the batch's weight."""
+    metrics: dict[str, Tensor]
+    """Each of shape (2,): a sum, and what it is to be divided by once those of all batches are added up."""
+
+
+class Objective(Protocol):
+    """A model and its loss: a `torch.nn.Module` that is called with a batch. It doesn't know how it is distributed.
+
+    All that is random in it follows torch's default generator, which the trainer seeds for each micro-batch.
+    """
+
+    def __call__(self, batch: Any) -> Losses:
+        """Return the loss of a batch."""
+
+    def weight(self, batch: Any) -> float:
+        """Return by how much a batch counts, such as its masked frames: losses are divided by the sum of a step's weights."""
+
+
+class Batch(Protocol):
+    """What goes through a model at once."""
+
+    seconds: float
+    """Audio in it."""
+
+    def to(self, device: torch.device) -> Any:
+        """Return the same on a device."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A micro-batch, and which utterances it had to do without."""
+
+    batch: Any
+    unreadable: dict[int, str]
+    """Rows with the reason."""
+
+
+class Data(Protocol):
+    """Micro-batches in order."""
+
+    @property
+    def micro_batches(self) -> int:
+        """How many an epoch has."""
+
+    @property
+    def utterances(self) -> int:
+        """How many an epoch goes through."""
+
+    def make(self, position: int) -> Made:
+        """Return the micro-batch at a position, from 0 over all epochs; always the same. Threads call it."""

@@ -1,0 +1,346 @@
+"""`Trainer`: one loop for all objectives."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vocable.artefacts.headers import Header, digest_of
+from vocable.errors import InputError
+from vocable.training.checkpointing import Checkpoints
+from vocable.training.loading import Loader
+from vocable.training.meter import Meter, in_words
+from vocable.training.objective import Data, Losses, Made
+from vocable.training.records import Records, read_records
+from vocable.training.settings import TrainingSettings
+from vocable.training.world import World
+from vocable.training.wrapping import Wrapped
+
+MOST_UNREADABLE = 0.01
+"""Part of the utterances that may be unreadable before training stops."""
+
+
+class InterruptedTraining(Exception):
+    """Somebody asked the process to end; all that was learnt is in a checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What a recipe does beside the training."""
+
+    measure: Callable[[dict[str, Tensor], int], dict[str, float]] | None = None
+    """Weights and step → numbers that join those of a validation; called in the first process."""
+    watch: Callable[[list[dict[str, Any]]], str | None] | None = None
+    """All records so far → a warning, if there is cause for one."""
+    export: Callable[[dict[str, Tensor], Path], None] | None = None
+    """Weights and the folder to write a model to."""
+    first_loss: Callable[[float], str | None] | None = None
+    """Loss before the first step → a warning, if it isn't what it should be."""
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """Trains a model, and goes on where an earlier run of the same was ended.
+
+    A step's batches, and all that is random in them, follow from the seed and the step alone. So a run that was killed and
+    resumed ends with the same weights, bit for bit, as one that wasn't, and with any number of processes a step sees the same
+    batches.
+
+    Args:
+        objective: the model with its loss.
+        blocks: parts of it that are compiled, or kept apart by FSDP.
+        data: what it learns from.
+        micro_batches: how many make a step.
+        validation: what it is measured on.
+        settings: how it is trained.
+        world: the processes that train it.
+        folder: of the run: checkpoints, metrics.jsonl, the model.
+        identity: what else weights depend on: data and model, as a JSON value.
+        leaves_out: whether the model leaves out some of its parts at random.
+        hooks: what is done beside.
+    """
+
+    objective: nn.Module
+    blocks: list[nn.Module]
+    data: Data
+    micro_batches: int
+    validation: Data | None
+    settings: TrainingSettings
+    world: World
+    folder: Path
+    identity: Header
+    leaves_out: bool = False
+    hooks: Hooks = field(default_factory=Hooks)
+
+    def run(self) -> None:
+        """Train to the last step.
+
+        Raises:
+            InputError: the loss isn't finite any more, too much can't be read, or an earlier run had other settings.
+            DiskFullError: a checkpoint can't be written; the one before it stands.
+            InterruptedTraining: the process was asked to end, and wrote a checkpoint.
+        """
+        if self.micro_batches < self.world.size:
+            raise InputError(
+                f"a step has {self.micro_batches} micro-batches, and there are {self.world.size} processes: give batches of more "
+                "seconds, or micro-batches of fewer"
+            )
+        run = _Run(self)
+        with run.opened():
+            if run.step == 0:
+                run.check_first_loss()
+            while run.step < self.settings.steps:
+                run.one_step()
+                run.after_step()
+            run.finish()
+
+
+class _Run:
+    """A trainer at work."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._asked, settings = trainer, trainer.settings
+        self._settings, self._world = settings, trainer.world
+        self._device = trainer.world.device
+        self._wrapped = Wrapped(trainer.objective, trainer.blocks, settings, trainer.world, trainer.leaves_out)
+        self._scaler = torch.amp.GradScaler(self._device.type, init_scale=2.0**7, enabled=settings.precision == "float16")
+        self._checkpoints = Checkpoints(trainer.folder / "checkpoints", settings.keep, trainer.world)
+        self._identity = digest_of([settings.identity(), trainer.identity, trainer.micro_batches])
+        self._unreadable: dict[int, str] = {}
+        self._best: dict[str, float] = {}
+        self._meter = Meter()
+        self._warned: set[str] = set()
+        self._stop = threading.Event()
+        self.step = 0
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Go on from the latest checkpoint, and keep loader and records open."""
+        self._resume()
+        with ExitStack() as stack:
+            if self._world.is_first:
+                described = {**self._settings.identity(), **self._asked.identity}
+                path = self._asked.folder / "metrics.jsonl"
+                self._records = stack.enter_context(Records(path, self.step, self._settings.trackers, described))
+            self._loader = stack.enter_context(Loader(self._asked.data, self._positions(), self._settings.loaders))
+            stack.enter_context(_asked_to_end(self._stop))
+            yield
+
+    def one_step(self) -> None:
+        """Make one update."""
+        made = [next(self._loader) for _ in self._own(self.step)]
+        for item in made:
+            self._unreadable |= item.unreadable
+        weights = [self._asked.objective.weight(item.batch) for item in made]  # type: ignore[operator]
+        seconds = sum(item.batch.seconds for item in made)
+        total, seconds, unreadable, stop = self._world.summed(
+            [sum(weights), seconds, len(self._unreadable), float(self._stop.is_set())]
+        )
+        if stop:
+            self._stop.set()
+        self._check_readable(unreadable)
+        rate = self._settings.optimizer.learning_rate * self._settings.schedule.factor(self.step, self._settings.steps)
+        for group in self._wrapped.optimizer.param_groups:
+            group["lr"] = rate
+        scale = self._world.size / max(total, 1e-12)  # DDP and FSDP take the mean over processes
+        self._asked.objective.train()
+        for number, (at, item) in enumerate(zip(self._own(self.step), made, strict=True), 1):
+            with self._wrapped.accumulating(number < len(made)):
+                losses = self._forward(self._wrapped.model, item, self.step * self._asked.micro_batches + at)
+                self._scaler.scale(losses.loss * scale).backward()  # type: ignore[no-untyped-call]
+            self._meter.add(losses)
+        self._scaler.unscale_(self._wrapped.optimizer)
+        norm = self._wrapped.clip(self._settings.optimizer.clip_norm)
+        if self._device.type == "cpu":  # on a GPU one would have to wait for it; there it is looked at with the next record
+            self._check_finite(norm)
+        self._scaler.step(self._wrapped.optimizer)
+        self._scaler.update()
+        self._wrapped.optimizer.zero_grad(set_to_none=True)
+        self._meter.count(norm, rate, seconds, total, self._settings.optimizer.clip_norm)
+        self.step += 1
+
+    def after_step(self) -> None:
+        """Record, validate, and write a checkpoint, where it is time."""
+        settings, last = self._settings, self.step == self._settings.steps
+        if self.step % settings.log_every == 0 or last:
+            self._record()
+        validated = self.step % settings.validate_every == 0 or last
+        if validated and self._asked.validation is not None:
+            self._validate(self._asked.validation)
+        if self.step % settings.checkpoint_every == 0 or last or self._stop.is_set():
+            self._save()
+        if self._stop.is_set() and not last:
+            raise InterruptedTraining(f"stopped after step {self.step}; the same command goes on from there")
+
+    def finish(self) -> None:
+        """Write the model."""
+        self._export(self._asked.folder / "model")
+
+    def check_first_loss(self) -> None:
+        """Warn where the loss of a validation batch isn't what it is before anything was learnt."""
+        said = self._asked.hooks.first_loss
+        if said is None:
+            return
+        data = self._asked.validation or self._asked.data
+        made = data.make(0)
+        self._asked.objective.eval()
+        with torch.no_grad():
+            losses = self._forward(self._asked.objective, made, 0)
+        if self._world.is_first:
+            (_, loss), *_ = _means(losses.metrics).items()
+            if warning := said(loss):
+                print(f"warning: {warning}", file=sys.stderr, flush=True)
+
+    def _own(self, step: int) -> range:
+        """Return which of a step's micro-batches this process takes: in turn."""
+        return range(self._world.rank, self._asked.micro_batches, self._world.size)
+
+    def _positions(self) -> Iterator[int]:
+        for step in range(self.step, self._settings.steps):
+            for at in self._own(step):
+                yield step * self._asked.micro_batches + at
+
+    def _forward(self, model: nn.Module, made: Made, position: int) -> Losses:
+        torch.manual_seed(derived_seed(self._settings.seed, position))
+        kind = {"float16": torch.float16}.get(self._settings.precision, torch.bfloat16)
+        with torch.autocast(self._device.type, kind, enabled=self._settings.precision != "float32"):
+            losses: Losses = model(made.batch.to(self._device))
+        return losses
+
+    def _check_readable(self, unreadable: float) -> None:
+        if unreadable > MOST_UNREADABLE * self._asked.data.utterances and unreadable >= 2:
+            row, why = next(iter(self._unreadable.items()), (-1, "in another process"))
+            raise InputError(
+                f"{unreadable:.0f} of {self._asked.data.utterances} utterances can't be read, such as the one of manifest row "
+                f"{row + 1} ({why}): mend them, or make the manifest anew; the last checkpoint stands as it was"
+            )
+
+    def _check_finite(self, norm: Tensor) -> None:
+        if not self._scaler.is_enabled() and not bool(torch.isfinite(norm)):  # else that step was passed over
+            raise InputError(
+                f"gradients aren't finite in step {self.step + 1}: give a smaller learning_rate or clip_norm; "
+                "the last checkpoint stands as it was"
+            )
+
+    def _record(self) -> None:
+        values = self._meter.taken(self._world, self._loader, len(self._unreadable))
+        self._check_finite(torch.tensor(values["gradient_norm"]))
+        if not self._world.is_first:
+            return
+        values["epoch"] = self.step * self._asked.micro_batches / self._asked.data.micro_batches
+        if self._scaler.is_enabled():
+            values["loss_scale"] = self._scaler.get_scale()
+        if self._device.type == "cuda":
+            values["memory_gib"] = torch.cuda.max_memory_allocated(self._device) / 2**30
+        self._records.log("train", self.step, values)
+        self._meter.show(self.step, self._settings.steps, values)
+        watch = self._asked.hooks.watch
+        warning = None if watch is None else watch(read_records(self._asked.folder / "metrics.jsonl"))
+        kind = re.sub(r"[\d.]+", "", warning or "")  # the same again, with other numbers, is said once
+        if warning is not None and kind not in self._warned:
+            self._warned.add(kind)
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
+
+    def _validate(self, data: Data) -> None:
+        self._asked.objective.eval()
+        summed: dict[str, Tensor] = {}
+        loss = weight = 0.0
+        own = range(self._world.rank, data.micro_batches, self._world.size)
+        with torch.no_grad(), Loader(data, own, self._settings.loaders) as loader:
+            for position, made in zip(own, loader, strict=True):
+                losses = self._forward(self._asked.objective, made, position)
+                loss += float(losses.loss)
+                weight += self._asked.objective.weight(made.batch)  # type: ignore[operator]
+                for name, value in losses.metrics.items():
+                    summed[name] = summed.get(name, torch.zeros(2)) + value.detach().float().cpu()
+        loss, weight = self._world.summed([loss, weight])
+        names = sorted(summed)
+        flat = self._world.summed([float(part) for name in names for part in summed[name]])
+        values = {"loss": loss / max(weight, 1e-12)}
+        values |= {name: flat[2 * at] / max(flat[2 * at + 1], 1e-12) for at, name in enumerate(names)}
+        weights = self._wrapped.weights() if self._asked.hooks.measure is not None or self._asked.hooks.export is not None else {}
+        if self._world.is_first:
+            if self._asked.hooks.measure is not None:
+                values |= self._asked.hooks.measure(weights, self.step)
+            self._records.log("valid", self.step, values)
+            print(f"step {self.step}, validation: {in_words(values)}", flush=True)
+        better = not self._best or values["loss"] < self._best["loss"]
+        if better:
+            self._best = {"step": self.step, "loss": values["loss"]}
+            if self._world.is_first and self._asked.hooks.export is not None:
+                self._replace(weights, self._asked.folder / "best")
+
+    def _export(self, target: Path) -> None:
+        if self._asked.hooks.export is None:
+            return
+        weights = self._wrapped.weights()
+        if self._world.is_first:
+            self._replace(weights, target)
+        self._world.barrier()
+
+    def _replace(self, weights: dict[str, Tensor], target: Path) -> None:
+        assert self._asked.hooks.export is not None
+        self._asked.hooks.export(weights, target)
+
+    def _save(self) -> None:
+        self._check_finite(self._meter.largest_norm())
+        scaler = {name: torch.tensor(value) for name, value in self._scaler.state_dict().items()}
+        kept = {
+            "identity": self._identity,
+            "best": self._best.get("step"),
+            "best_loss": self._best.get("loss"),
+            "unreadable": {str(row): why for row, why in self._unreadable.items()},
+        }
+        self._checkpoints.save(self.step, {**self._wrapped.state(), "scaler": scaler}, kept)
+
+    def _resume(self) -> None:
+        found = self._checkpoints.latest(self._identity)
+        if found is None:
+            if self._world.is_first:
+                (self._asked.folder / "metrics.jsonl").unlink(missing_ok=True)
+            return
+        scaler = {name: torch.tensor(value) for name, value in self._scaler.state_dict().items()}
+        tensors = {**self._wrapped.state(), "scaler": scaler}
+        self._checkpoints.load(found, tensors)
+        self._wrapped.restore(tensors)
+        if scaler:
+            self._scaler.load_state_dict({name: value.item() for name, value in tensors["scaler"].items()})
+        self.step = found.step
+        if found.state.get("best") is not None:
+            self._best = {"step": found.state["best"], "loss": found.state["best_loss"]}
+        self._unreadable = {int(row): why for row, why in found.state.get("unreadable", {}).items()}
+        if self._world.is_first:
+            print(f"going on from step {found.step} of {self._settings.steps}", flush=True)
+
+
+def derived_seed(*parts: int) -> int:
+    """Return a seed that follows from numbers, and differs widely where they differ little."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little") >> 1
+
+
+def _means(metrics: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(value[0] / value[1].clamp(min=1e-12)) for name, value in metrics.items()}
+
+
+@contextmanager
+def _asked_to_end(stop: threading.Event) -> Iterator[None]:
+    """Note a SIGTERM, which schedulers send before they kill, so that a checkpoint is written first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,92 @@
+"""`World`: the processes that train together, as torchrun started them; or this one alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+
+import torch
+from torch import distributed
+
+from vocable.errors import InputError
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=partial(torch.device, "cpu"))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    def summed(self, values: Sequence[float]) -> list[float]:
+        """Return numbers added up over all processes, in float64."""
+        if self.size == 1:
+            return [float(value) for value in values]
+        total = torch.tensor(list(values), dtype=torch.float64)  # on the CPU: nothing waits for a GPU
+        distributed.all_reduce(total)
+        return [float(value) for value in total.tolist()]
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[World]:
+    """Join the processes that torchrun started, if it did, and leave them together at the end.
+
+    Args:
+        device: `cpu`, `cuda` (each process its own), `cuda:1` or `mps`.
+
+    Raises:
+        InputError: there is no such device, or fewer GPUs than processes.
+    """
+    size, rank, local = (int(os.environ.get(name, default)) for name, default in _FROM_TORCHRUN)
+    place = _device(device, local, size)
+    if size == 1:
+        yield World(device=place)
+        return
+    backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=timedelta(minutes=30), device_id=place if place.type == "cuda" else None)
+    try:
+        yield World(rank, size, place)
+        # Without it the first to end takes the others' connections along, and torchrun counts that as a failure.
+        distributed.barrier()
+    finally:
+        distributed.destroy_process_group()
+
+
+_FROM_TORCHRUN = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+
+
+def _device(name: str, local: int, size: int) -> torch.device:
+    try:
+        place = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name}: no such kind of device; use cpu, cuda, cuda:1 or mps") from error
+    if place.type == "cuda":
+        there = torch.cuda.device_count()
+        index = local if place.index is None else place.index
+        if index >= there:
+            raise InputError(
+                f"device {name}: {there} GPUs are here, and process {local} wants number {index}; take device cpu, or fewer "
+                "processes"
+            )
+        if size > 1 and place.index is not None:
+            raise InputError(f"device {name}: {size} processes can't share it; give device cuda")
+        place = torch.device("cuda", index)
+        torch.cuda.set_device(place)
+    elif place.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device mps: there is none here; device cpu always works")
+    return place

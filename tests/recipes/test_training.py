@@ -1,0 +1,168 @@
+"""HuBERT trained from the command line: killed and resumed, in one process and in two, on labels that fit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vocable.checkpoints.encoders import read_encoder
+from vocable.training.records import read_records
+
+Cli = Callable[..., str]
+
+TINY = """
+[model]
+layers = 2
+dim = 32
+ffn_dim = 64
+heads = 2
+convolution_channels = 16
+position_width = 8
+position_groups = 2
+
+[regularization]
+dropout = 0.1
+attention_dropout = 0.1
+layer_drop = 0.2
+feature_gradient = 0.5
+
+[loss]
+projection = 8
+
+[batches]
+seconds = 8
+micro_seconds = 4
+longest = 2
+shortest = 0.5
+
+[training]
+steps = 12
+log_every = 3
+validate_every = 6
+checkpoint_every = 4
+
+[training.optimizer]
+learning_rate = 1e-3
+"""
+
+
+@pytest.fixture(scope="module")
+def labelled(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from vocable.cli.main import run
+
+    out = tmp_path_factory.mktemp("labelled") / "run"
+    assert run(["prepare", str(corpus), "--out", str(out), "--clusters", "12", "--valid-percent", "0.2", "--workers", "1"]) == 0
+    (out.parent / "tiny.toml").write_text(TINY)
+    return out
+
+
+def command(labelled: Path, out: Path, *options: str, processes: int = 1) -> list[str]:
+    given = [f"data.folder={labelled}", *options, "--out", str(out), "--threads", "1", "--processes", str(processes)]
+    return [sys.executable, "-m", "vocable", "train", "hubert", str(labelled.parent / "tiny.toml"), *given]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model" / "model.safetensors")
+
+
+def ended(labelled: Path, out: Path, *options: str, processes: int = 1) -> None:
+    made = subprocess.run(command(labelled, out, *options, processes=processes), capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+
+
+def killed_after(step: int, labelled: Path, out: Path, *options: str, processes: int = 1) -> None:
+    """Start a training, and kill all its processes once it has written the checkpoint of a step."""
+    process = subprocess.Popen(
+        command(labelled, out, *options, processes=processes),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoint = out / "checkpoints" / f"step-{step:08d}"
+    while process.poll() is None and not checkpoint.exists():
+        time.sleep(0.005)
+    assert process.poll() is None, "it ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_training_leaves_an_encoder_with_its_heads(labelled: Path, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "run"
+    said = cli("train", "hubert", labelled.parent / "tiny.toml", f"data.folder={labelled}", "--out", out, "--threads", 1)
+    assert said.strip().endswith(f"{out / 'model'}: the model")
+    for name in ("model", "best"):
+        found = read_encoder(out / name)
+        assert found.config.layers == 2
+        assert tuple(found.heads["label_embeddings"].shape) == (12, 8)
+        assert set(found.heads) == {"mask_embedding", "label_embeddings", "final_projection.weight", "final_projection.bias"}
+    records = read_records(out / "metrics.jsonl")
+    assert [item["step"] for item in records if item["split"] == "train"] == [3, 6, 9, 12]
+    assert {"loss", "loss_masked", "accuracy_masked", "accuracy_unmasked", "penalty", "gradient_norm", "learning_rate"} <= set(
+        records[0]
+    )
+    assert [item["step"] for item in records if item["split"] == "valid"] == [6, 12]
+    labels = tmp_path / "units"
+    cli(
+        "prepare",
+        labelled / "train.tsv",
+        "--encoder",
+        out / "model",
+        "--layer",
+        2,
+        "--clusters",
+        6,
+        "--out",
+        labels,
+        "--workers",
+        1,
+    )
+    assert (labels / "train.km").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_anywhere_it_ends_with_the_same_weights(labelled: Path, tmp_path: Path, processes: int) -> None:
+    ended(labelled, tmp_path / "whole", processes=processes)
+    for step in (4, 8):
+        killed_after(step, labelled, tmp_path / "cut", processes=processes)
+    ended(labelled, tmp_path / "cut", processes=processes)
+    assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_two_processes_see_what_one_sees_and_either_goes_on_for_the_other(labelled: Path, tmp_path: Path) -> None:
+    options = ("regularization.layer_drop=0", "regularization.dropout=0")
+    ended(labelled, tmp_path / "one", *options)
+    ended(labelled, tmp_path / "two", *options, processes=2)
+    killed_after(4, labelled, tmp_path / "both", *options, processes=2)
+    ended(labelled, tmp_path / "both", *options)
+    one = weights(tmp_path / "one")
+    for name in ("two", "both"):
+        other = weights(tmp_path / name)
+        assert all(torch.allclose(one[key], other[key], atol=2e-5, rtol=1e-4) for key in one)
+    found = [read_records(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
+    for first, second in zip(*found, strict=True):
+        assert (first["split"], first["step"]) == (second["split"], second["step"])
+        assert first["loss"] == pytest.approx(second["loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_fsdp_and_ddp_learn_the_same(labelled: Path, tmp_path: Path) -> None:
+    options = ("regularization.layer_drop=0",)
+    ended(labelled, tmp_path / "ddp", *options, processes=2)
+    ended(labelled, tmp_path / "fsdp", *options, "training.parallel=fsdp", processes=2)
+    ddp, fsdp = weights(tmp_path / "ddp"), weights(tmp_path / "fsdp")
+    assert max(float((ddp[name] - fsdp[name]).abs().max()) for name in ddp) <= 1e-6
