@@ -24,7 +24,8 @@ def _head(way: str, case: dict[str, Any], seed: int, clock: Clock) -> dict[str, 
     import torch
     from torch.nn import functional
 
-    from vocable.pretraining.hubert import LabelHead, LossSettings
+    from vocable.pretraining.hubert import LabelHead
+    from vocable.pretraining.loss_settings import LossSettings
 
     torch.manual_seed(0)
     head = LabelHead(768, [LABELS], LossSettings(projection=PROJECTED))

@@ -59,7 +59,8 @@ def _vocable(kind: str, case: dict[str, Any], seed: int, clock: Clock) -> dict[s
 
     from vocable.models.config import base
     from vocable.models.regularization import Regularization
-    from vocable.pretraining.hubert import HubertObjective, LossSettings, MaskedBatch
+    from vocable.pretraining.hubert import HubertObjective, MaskedBatch
+    from vocable.pretraining.loss_settings import LossSettings
 
     torch.manual_seed(0)
     rates = dict.fromkeys(("dropout", "attention_dropout", "input_dropout"), case["dropout"])
@@ -93,7 +94,8 @@ def _transformers(kind: str, case: dict[str, Any], seed: int, clock: Clock) -> d
     import torch
     from transformers import HubertConfig, HubertModel
 
-    from vocable.pretraining.hubert import LabelHead, LossSettings
+    from vocable.pretraining.hubert import LabelHead
+    from vocable.pretraining.loss_settings import LossSettings
 
     torch.manual_seed(0)
     rates = dict.fromkeys(("hidden_dropout", "attention_dropout", "feat_proj_dropout"), case["dropout"])

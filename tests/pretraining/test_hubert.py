@@ -14,7 +14,8 @@ from models.made import made_encoder, tiny
 from vocable.models.config import EncoderConfig, MelInput, base, large, xlarge
 from vocable.models.regularization import Regularization
 from vocable.models.taps import Tap
-from vocable.pretraining.hubert import HubertObjective, LabelHead, LossSettings, MaskedBatch
+from vocable.pretraining.hubert import HubertObjective, LabelHead, MaskedBatch
+from vocable.pretraining.loss_settings import LossSettings
 
 
 def positives_and_negatives(projected: Tensor, labels: Tensor, embeddings: Tensor, temperature: float) -> Tensor:

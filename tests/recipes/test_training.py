@@ -165,4 +165,9 @@ def test_fsdp_and_ddp_learn_the_same(labelled: Path, tmp_path: Path) -> None:
     ended(labelled, tmp_path / "ddp", *options, processes=2)
     ended(labelled, tmp_path / "fsdp", *options, "training.parallel=fsdp", processes=2)
     ddp, fsdp = weights(tmp_path / "ddp"), weights(tmp_path / "fsdp")
+    for name in ddp:
+        if name.endswith(
+            "query_key_value.bias"
+        ):  # what is added to all keys alike changes nothing: its gradient is rounding alone
+            ddp[name], fsdp[name] = (torch.cat([part[:32], part[64:]]) for part in (ddp[name], fsdp[name]))
     assert max(float((ddp[name] - fsdp[name]).abs().max()) for name in ddp) <= 1e-6

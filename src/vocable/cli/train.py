@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vocable.cli.launching import launch
+from vocable.cli.tables import print_table
 from vocable.errors import InputError, VocableError
 from vocable.recipes.hubert_settings import read_settings
 
@@ -18,6 +19,7 @@ def hubert(
     threads: int | None = None,
     processes: int = 1,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Train a HuBERT on labels, or go on where an earlier run of the same command was ended.
 
@@ -41,10 +43,17 @@ def hubert(
         How many share the work on this machine, on the CPU or each with a GPU of its own; for several machines there is torchrun.
     overwrite
         Begin anew where another training stands.
+    dry_run
+        Look over data and settings, try one micro-batch, say what the training will take, and do nothing.
     """
     if processes < 1:
         raise InputError(f"--processes {processes}: give 1 or more")
     settings = read_settings(config, options)
+    if dry_run:
+        from vocable.recipes.training_plan import plan_training
+
+        print_table(f"a training in {out}", plan_training(settings, device, threads))
+        return
     launch(processes)
     from vocable.recipes.hubert_training import train_hubert
     from vocable.training.trainer import InterruptedTraining

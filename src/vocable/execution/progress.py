@@ -18,6 +18,7 @@ class Progress:
     def __init__(self, title: str, total: float, unit: str, stream: IO[str]) -> None:
         self._title, self._total, self._unit, self._stream = title, total, unit, stream
         self._done = 0.0
+        self._remark = ""
         self._start = self._last = time.monotonic()
 
     def advance(self, amount: float) -> None:
@@ -26,11 +27,16 @@ class Progress:
         now = time.monotonic()
         if now - self._last >= LINE_EVERY:
             self._last = now
-            print(status_line(self._title, self._done, self._total, now - self._start, self._unit), file=self._stream, flush=True)
+            line = status_line(self._title, self._done, self._total, now - self._start, self._unit)
+            print(line + self._remark, file=self._stream, flush=True)
 
     def pass_over(self, amount: float) -> None:
         """Count work that an earlier run did, which must not make this one look faster."""
         self._total -= amount
+
+    def remark(self, text: str) -> None:
+        """Say more of the work beside how far it has come, from the next line on."""
+        self._remark = f"; {text}"
 
     def note(self, line: str) -> None:
         """Show how far work has come that has no known end."""
@@ -57,7 +63,7 @@ class _Bar(Progress):
         self._done += amount
         elapsed = time.monotonic() - self._start
         rate, left = _rate(self._done, elapsed, self._unit), _left(self._done, self._total, elapsed)
-        status = f"{_part(self._done, self._total):.0%}, {rate}, {left}"
+        status = f"{_part(self._done, self._total):.0%}, {rate}, {left}{self._remark}"
         self.shown.update(self._task, advance=amount, status=status)
 
     def pass_over(self, amount: float) -> None:
@@ -96,7 +102,9 @@ def _left(done: float, total: float, elapsed: float) -> str:
 
 def _rate(done: float, elapsed: float, unit: str) -> str:
     rate = done / max(elapsed, 1e-9)
-    return f"{rate:,.0f} audio-hours per hour" if unit == "audio" else f"{rate:,.0f} {unit} a second"
+    if unit == "audio":
+        return f"{rate:,.0f} audio-hours per hour"
+    return f"{rate:,.0f} {unit} a second" if rate >= 10 else f"{rate:.2g} {unit} a second"
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 from vocable.errors import InputError
 from vocable.models.config import CONVOLUTIONS, ConvolutionNorm, EncoderConfig, MelInput, WaveformNormalization
 from vocable.models.regularization import Regularization
-from vocable.pretraining.hubert import LossSettings
+from vocable.pretraining.loss_settings import LossSettings
 from vocable.pretraining.masking import MaskSettings
 from vocable.recipes.configuration import built, read_values, with_options
 from vocable.training.batches import BatchSettings

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.hubert_settings import HubertSettings
 from vocable.recipes.layers import LayerSettings, score_layers
 from vocable.recipes.scoring import Truth
-from vocable.recipes.training_data import TrainingData
+from vocable.recipes.training_data import Split, TrainingData
 from vocable.timelines.alignments import Alignments
 from vocable.training.trainer import Hooks, Trainer, derived_seed
 from vocable.training.world import World, joined
@@ -66,7 +66,7 @@ def train_hubert(
             for note in dict.fromkeys(data.notes):
                 print(f"note: {note}", flush=True)
         world.barrier()
-        _share_cores(world, threads)
+        share_cores(world, threads)
         log = RunLog(out / ("run.jsonl" if world.is_first else f"run-{world.rank}.jsonl"))
         with log.recorded():
             _trainer(settings, config, data, out, world).run()
@@ -76,25 +76,29 @@ def train_hubert(
 def write_initial(settings: HubertSettings, out: Path) -> None:
     """Write the encoder as a training begins with it: at random, or with what `model.init` says."""
     config = settings.model.config()
-    objective, _ = _objective(settings, config, TrainingData.read(settings.data, config).clusters)
+    objective, _ = made_objective(settings, config, TrainingData.read(settings.data, config).clusters)
     write_encoder(_checkpoint(config, objective.state_dict()), out, "vocable", overwrite=True)
 
 
-def _objective(settings: HubertSettings, config: EncoderConfig, clusters: Sequence[int]) -> tuple[HubertObjective, str]:
+def made_objective(settings: HubertSettings, config: EncoderConfig, clusters: Sequence[int]) -> tuple[HubertObjective, str]:
     """Return the model, and the digest of what it begins with, if that isn't random."""
     torch.manual_seed(derived_seed(settings.training.seed))
     objective = HubertObjective(config, clusters, settings.loss, settings.regularization)
     return objective, "" if settings.model.init is None else _begin_with(objective, settings.model.init)
 
 
+def labelled_audio(settings: HubertSettings, config: EncoderConfig, split: Split, seed: int) -> LabelledAudio:
+    """Return the micro-batches of a manifest with its labels."""
+    return LabelledAudio(split.manifest, split.sets, config, settings.batches, settings.masks, seed)
+
+
 def _trainer(settings: HubertSettings, config: EncoderConfig, data: TrainingData, out: Path, world: World) -> Trainer:
     training = settings.training
-    objective, began = _objective(settings, config, data.clusters)
-    source = LabelledAudio(data.train.manifest, data.train.sets, config, settings.batches, settings.masks, training.seed)
+    objective, began = made_objective(settings, config, data.clusters)
+    source = labelled_audio(settings, config, data.train, training.seed)
     valid = None
     if data.valid is not None:
-        whole = replace(settings.batches, seconds=settings.batches.micro_seconds)
-        valid = LabelledAudio(data.valid.manifest, data.valid.sets, config, whole, settings.masks, _VALIDATION_SEED)
+        valid = labelled_audio(settings, config, data.valid, _VALIDATION_SEED)
     entropy = sum(
         entropy_of(np.bincount(item.units.values, minlength=clusters))
         for item, clusters in zip(data.train.sets, data.clusters, strict=True)
@@ -228,7 +232,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _share_cores(world: World, threads: int | None) -> None:
+def share_cores(world: World, threads: int | None) -> None:
     """Give this process its threads; several on one machine share its cores."""
     if world.device.type != "cpu":
         return

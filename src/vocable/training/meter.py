@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import torch
 from torch import Tensor
 
-from vocable.execution.progress import duration
 from vocable.training.loading import Loader
 from vocable.training.objective import Losses
 from vocable.training.world import World
 
-_LINE_EVERY = 30.0  # seconds
 _SHOWN = ("loss", "learning_rate", "gradient_norm")
 
 
@@ -23,7 +20,6 @@ class Meter:
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._clear()
-        self._shown = time.monotonic()
 
     def _clear(self) -> None:
         self._sums.clear()
@@ -71,19 +67,11 @@ class Meter:
         """Return the largest norm of gradients since the last record; not finite if one wasn't."""
         return torch.stack([norm.float().cpu() for norm in self._norms]).max() if self._norms else torch.zeros(())
 
-    def show(self, step: int, steps: int, values: dict[str, float]) -> None:
-        """Print a line, at most every thirty seconds."""
-        now = time.monotonic()
-        if step < steps and now - self._shown < _LINE_EVERY:
-            return
-        self._shown = now
-        left = duration((steps - step) / max(values["steps_per_second"], 1e-9))
-        named = {name: value for name, value in values.items() if name in _SHOWN or "accuracy" in name}
-        print(
-            f"step {step} of {steps}: {in_words(named)}, {values['audio_per_second']:,.0f} audio-hours per hour, {left} left",
-            file=sys.stderr,
-            flush=True,
-        )
+
+def record_in_words(values: dict[str, float]) -> str:
+    """Return what of a record is shown while a training runs."""
+    named = {name: value for name, value in values.items() if name in _SHOWN or "accuracy" in name}
+    return f"{in_words(named)}, {values['audio_per_second']:,.0f} audio-hours per hour"
 
 
 _SHOWN = ("loss", "learning_rate", "gradient_norm")

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from vocable.artefacts.headers import Header, digest_of
 from vocable.errors import InputError
+from vocable.execution.progress import progress
 from vocable.training.checkpointing import Checkpoints
 from vocable.training.loading import Loader
-from vocable.training.meter import Meter, in_words
+from vocable.training.meter import Meter, in_words, record_in_words
 from vocable.training.objective import Data, Losses, Made
 from vocable.training.records import Records, read_records
 from vocable.training.settings import TrainingSettings
@@ -132,6 +133,8 @@ class _Run:
             if self._world.is_first:
                 described = {**self._settings.identity(), **self._asked.identity}
                 path = self._asked.folder / "metrics.jsonl"
+                left = self._settings.steps - self.step
+                self._shown = stack.enter_context(progress(self._asked.folder.name, float(left), "steps"))
                 self._records = stack.enter_context(Records(path, self.step, self._settings.trackers, described))
             self._loader = stack.enter_context(Loader(self._asked.data, self._positions(), self._settings.loaders))
             stack.enter_context(_asked_to_end(self._stop))
@@ -169,6 +172,8 @@ class _Run:
         self._wrapped.optimizer.zero_grad(set_to_none=True)
         self._meter.count(norm, rate, seconds, total, self._settings.optimizer.clip_norm)
         self.step += 1
+        if self._world.is_first:
+            self._shown.advance(1)
 
     def after_step(self) -> None:
         """Record, validate, and write a checkpoint, where it is time."""
@@ -244,7 +249,7 @@ class _Run:
         if self._device.type == "cuda":
             values["memory_gib"] = torch.cuda.max_memory_allocated(self._device) / 2**30
         self._records.log("train", self.step, values)
-        self._meter.show(self.step, self._settings.steps, values)
+        self._shown.remark(record_in_words(values))
         watch = self._asked.hooks.watch
         warning = None if watch is None else watch(read_records(self._asked.folder / "metrics.jsonl"))
         kind = re.sub(r"[\d.]+", "", warning or "")  # the same again, with other numbers, is said once

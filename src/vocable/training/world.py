@@ -53,7 +53,7 @@ def joined(device: str) -> Iterator[World]:
         InputError: there is no such device, or fewer GPUs than processes.
     """
     size, rank, local = (int(os.environ.get(name, default)) for name, default in _FROM_TORCHRUN)
-    place = _device(device, local, size)
+    place = place_of(device, local, size)
     if size == 1:
         yield World(device=place)
         return
@@ -70,7 +70,17 @@ def joined(device: str) -> Iterator[World]:
 _FROM_TORCHRUN = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
 
 
-def _device(name: str, local: int, size: int) -> torch.device:
+def place_of(name: str, local: int = 0, size: int = 1) -> torch.device:
+    """Return the device of a process.
+
+    Args:
+        name: `cpu`, `cuda`, `cuda:1` or `mps`.
+        local: number of the process on its machine.
+        size: how many there are.
+
+    Raises:
+        InputError: there is no such device, or fewer GPUs than processes.
+    """
     try:
         place = torch.device(name)
     except RuntimeError as error:
