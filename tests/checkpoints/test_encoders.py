@@ -59,6 +59,22 @@ def test_every_layout_gives_back_what_was_written(
     assert replace(back.config, waveform_eps=checkpoint.config.waveform_eps) == checkpoint.config
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_several_label_sets_go_through_every_layout(tmp_path: Path, layout: Any) -> None:
+    heads = made_heads(special=True) | {
+        "label_embeddings.1": torch.rand(7, 6),
+        "special_embeddings.1": torch.rand(4, 6),
+        "label_embeddings.2": torch.rand(3, 6),
+        "final_projection.weight": torch.rand(18, 64),
+        "final_projection.bias": torch.rand(18),
+    }
+    write_encoder(made_checkpoint(tiny(), 1, heads), tmp_path / "there", layout)
+    found = read_encoder(tmp_path / "there")
+    assert found.ignored == ()
+    assert set(found.heads) == {MASK_EMBEDDING, *heads}
+    assert all(torch.equal(found.heads[name], tensor) for name, tensor in heads.items())
+
+
 def test_the_digest_is_of_the_encoder_alone() -> None:
     config = tiny()
     digest = made_checkpoint(config, 1).digest

@@ -8,7 +8,8 @@ models fine-tuned for recognition, whose configuration is within their own.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ import torch
 from torch import Tensor
 
 from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint, Tensors, gathered
-from vocable.checkpoints.tensor_names import FAIRSEQ, FINAL_PROJECTION, LABEL_EMBEDDINGS, MASK_EMBEDDING, SPECIAL_EMBEDDINGS
+from vocable.checkpoints.tensor_names import (
+    FAIRSEQ,
+    FINAL_PROJECTION,
+    LABEL_EMBEDDINGS,
+    MASK_EMBEDDING,
+    SPECIAL_EMBEDDINGS,
+    label_sets,
+    of_set,
+)
 from vocable.checkpoints.torch_files import attributes, plain
 from vocable.errors import InputError, UnknownNormalizationError
 from vocable.models.config import Convolution, EncoderConfig, RelativePositions, WaveformNormalization
@@ -59,8 +68,7 @@ def read_fairseq(path: Path, content: dict[str, Any], normalization: WaveformNor
     settings = _settings(content)
     config = _config(path, settings, tensors, normalization)
     found = gathered(path, config, FAIRSEQ, Tensors.of(tensors), {name: tuple(value.shape) for name, value in tensors.items()})
-    several = _label_sets(content) > 1  # whose embeddings lie in one tensor; a single set is all that is known here
-    heads, used = (Tensors({}), set[str]()) if several else _heads(path, found.prefix, tensors, _special_rows(content))
+    heads, used = _heads(path, found.prefix, tensors, _label_rows(content))
     others = tuple(name for name in found.others if name not in used)
     layout = "s3prl" if "model_weight" in content else "wavlm" if config.family == "wavlm" else "fairseq"
     return EncoderCheckpoint(path, layout, config, found.tensors, heads, others)
@@ -90,14 +98,15 @@ def fairseq_content(checkpoint: EncoderCheckpoint) -> dict[str, Any]:
         "sample_rate": config.sample_rate,
     }
     state: dict[str, Any] = {}
-    if LABEL_EMBEDDINGS in heads:
-        labels = heads[LABEL_EMBEDDINGS]
-        special = (
-            heads[SPECIAL_EMBEDDINGS] if SPECIAL_EMBEDDINGS in heads else labels.new_zeros(len(SPECIAL_SYMBOLS), labels.shape[1])
-        )
-        model[FAIRSEQ.label_embeddings[0]] = torch.cat([special, labels])
-        settings["final_dim"] = labels.shape[1]
-        state["special_symbols"] = list(SPECIAL_SYMBOLS)
+    rows: list[Tensor] = []
+    for number in range(label_sets(heads)):
+        labels, special = heads[of_set(LABEL_EMBEDDINGS, number)], of_set(SPECIAL_EMBEDDINGS, number)
+        rows += [heads[special] if special in heads else labels.new_zeros(len(SPECIAL_SYMBOLS), labels.shape[1]), labels]
+    if rows:
+        model[FAIRSEQ.label_embeddings[0]] = torch.cat(rows)
+        settings["final_dim"] = rows[0].shape[1]
+        state |= {"special_symbols": list(SPECIAL_SYMBOLS), "label_rows": [len(labels) for labels in rows[1::2]]}
+        settings["untie_final_proj"] = True
     for part in ("weight", "bias"):
         if (name := f"{FINAL_PROJECTION}.{part}") in heads:
             model[f"{FAIRSEQ.final_projection}.{part}"] = heads[name]
@@ -218,52 +227,63 @@ def _is_hubert(settings: dict[str, Any], tensors: Mapping[str, Tensor]) -> bool:
     return "hubert" in named if named else any(name.startswith("label_embs") for name in tensors)
 
 
-def _label_sets(content: dict[str, Any]) -> int:
-    """Return how many dictionaries of labels a model was trained with."""
-    dictionaries = attributes(content.get("task_state")).get("dictionaries") or plain(content.get("dictionaries_symbols"))
-    return len(dictionaries) if isinstance(dictionaries, list) else 1
+def _label_rows(content: dict[str, Any]) -> list[tuple[int, int | None]]:
+    """Return, for each label set, how many rows of the embeddings are of symbols that are no labels, and how many of labels.
 
-
-def _special_rows(content: dict[str, Any]) -> int:
-    """Return how many of the label embeddings are of symbols that are no labels; they come first."""
+    The former come first. The latter are None where a file doesn't say, and has one set.
+    """
     state = attributes(content.get("task_state"))
-    if isinstance(state.get("special_symbols"), list):
-        return len(state["special_symbols"])
-    dictionaries = state.get("dictionaries") or [state.get("target_dictionary")]
-    first = dictionaries[0] if isinstance(dictionaries, list) and dictionaries else None
-    symbols = first.get("symbols") if isinstance(first, dict) else None
-    listed = plain(content.get("dictionaries_symbols"))
-    if symbols is None and isinstance(listed, list) and listed and isinstance(listed[0], list):
-        symbols = listed[0]
-    if not isinstance(symbols, list):
-        return len(SPECIAL_SYMBOLS)
-    return next((at for at, symbol in enumerate(symbols) if symbol not in SPECIAL_SYMBOLS), len(symbols))
+    if isinstance(state.get("special_symbols"), list):  # ours
+        special = len(state["special_symbols"])
+        rows = state.get("label_rows")
+        return [(special, count) for count in rows] if isinstance(rows, list) else [(special, None)]
+    listed = state.get("dictionaries") or [state.get("target_dictionary")]
+    dictionaries = listed if isinstance(listed, list) else []
+    symbols = [item.get("symbols") if isinstance(item, dict) else None for item in dictionaries]
+    if not any(isinstance(item, list) for item in symbols):
+        foreign = plain(content.get("dictionaries_symbols"))  # s3prl's
+        symbols = foreign if isinstance(foreign, list) else []
+    found: list[tuple[int, int | None]] = []
+    for own in symbols:
+        if isinstance(own, list):
+            first = next((at for at, symbol in enumerate(own) if symbol not in SPECIAL_SYMBOLS), len(own))
+            found.append((first, len(own) - first))
+    if len(found) == 1:
+        return [(found[0][0], None)]
+    return found or [(len(SPECIAL_SYMBOLS), None)]
 
 
-def _heads(path: Path, prefix: str, tensors: Mapping[str, Tensor], special: int) -> tuple[Tensors, set[str]]:
+def _heads(
+    path: Path, prefix: str, tensors: Mapping[str, Tensor], sets: Sequence[tuple[int, int | None]]
+) -> tuple[Tensors, set[str]]:
     found: dict[str, Tensor] = {}
     used: set[str] = set()
 
-    def take(ours: str, theirs: str) -> Tensor | None:
+    def take(theirs: str) -> Tensor | None:
         for name in (f"{prefix}{theirs}", theirs):
             if name in tensors:
                 used.add(name)
-                found[ours] = tensors[name]
                 return tensors[name]
         return None
 
-    take(MASK_EMBEDDING, FAIRSEQ.mask_embedding)
-    for part in ("weight", "bias"):
-        take(f"{FINAL_PROJECTION}.{part}", f"{FAIRSEQ.final_projection}.{part}")
-    labels = next((made for name in FAIRSEQ.label_embeddings if (made := take(LABEL_EMBEDDINGS, name)) is not None), None)
-    if labels is not None:
-        if labels.ndim != 2 or len(labels) <= special:
-            raise InputError(
-                f"{path} has label embeddings of shape {tuple(labels.shape)}, of which {special} are special: copy it again"
-            )
-        found[LABEL_EMBEDDINGS] = labels[special:]
-        if labels[:special].any():  # zeros are what we write where there were none
-            found[SPECIAL_EMBEDDINGS] = labels[:special]
+    named = {MASK_EMBEDDING: FAIRSEQ.mask_embedding}
+    named |= {f"{FINAL_PROJECTION}.{part}": f"{FAIRSEQ.final_projection}.{part}" for part in ("weight", "bias")}
+    for ours, theirs in named.items():
+        if (tensor := take(theirs)) is not None:
+            found[ours] = tensor
+    labels = next((made for name in FAIRSEQ.label_embeddings if (made := take(name)) is not None), None)
+    if labels is None:
+        return Tensors.of(found), used
+    wanted = [special + (len(labels) - special if count is None else count) for special, count in sets]
+    special_rows = [special for special, _ in sets]
+    if labels.ndim != 2 or sum(wanted) != len(labels) or any(map(operator.le, wanted, special_rows)):
+        raise InputError(
+            f"{path} has label embeddings of shape {tuple(labels.shape)}, of which {sum(special_rows)} are special: copy it again"
+        )
+    for number, (part, (special, _)) in enumerate(zip(torch.split(labels, wanted), sets, strict=True)):
+        found[of_set(LABEL_EMBEDDINGS, number)] = part[special:]
+        if part[:special].any():  # zeros are what we write where there were none
+            found[of_set(SPECIAL_EMBEDDINGS, number)] = part[:special]
     return Tensors.of(found), used
 
 

@@ -6,7 +6,8 @@ along the first dimension (query, key and value).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from vocable.models.config import EncoderConfig
@@ -15,6 +16,25 @@ MASK_EMBEDDING = "mask_embedding"
 LABEL_EMBEDDINGS = "label_embeddings"
 SPECIAL_EMBEDDINGS = "special_embeddings"
 FINAL_PROJECTION = "final_projection"
+
+_HEAD = re.compile(
+    rf"{MASK_EMBEDDING}|({LABEL_EMBEDDINGS}|{SPECIAL_EMBEDDINGS})(\.[1-9]\d*)?|{FINAL_PROJECTION}\.(weight|bias)", re.ASCII
+)
+
+
+def is_head(name: str) -> bool:
+    """Tell whether a tensor of ours is of what pretraining uses beside an encoder."""
+    return _HEAD.fullmatch(name) is not None
+
+
+def of_set(name: str, number: int) -> str:
+    """Return the name of a label set's tensor: that of the first has no number."""
+    return name if number == 0 else f"{name}.{number}"
+
+
+def label_sets(names: Collection[str]) -> int:
+    """Return how many label sets have embeddings among some heads."""
+    return next(number for number in range(len(names) + 1) if of_set(LABEL_EMBEDDINGS, number) not in names)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ from torch import Tensor
 
 from vocable.artefacts.headers import OBJECT, Header, naming, read_field, read_header, require_form
 from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint, Tensors, expected_shapes
-from vocable.checkpoints.tensor_names import FINAL_PROJECTION, LABEL_EMBEDDINGS, MASK_EMBEDDING, SPECIAL_EMBEDDINGS
+from vocable.checkpoints.tensor_names import is_head
 from vocable.checkpoints.transformers_encoder import safetensors_weights
 from vocable.errors import InputError
 from vocable.models.config import EncoderConfig
 
 FORM = "vocable.encoder/1"
-HEADS = (MASK_EMBEDDING, LABEL_EMBEDDINGS, SPECIAL_EMBEDDINGS, f"{FINAL_PROJECTION}.weight", f"{FINAL_PROJECTION}.bias")
 
 
 def read_vocable(folder: Path) -> EncoderCheckpoint:
@@ -37,10 +36,10 @@ def read_vocable(folder: Path) -> EncoderCheckpoint:
             raise InputError(f"{weights} lacks the tensor {name}, which an encoder of its configuration has: copy it again")
         if shapes[name] != shape:
             raise InputError(f"{weights} has {name} of shape {shapes[name]}, but {where} says {shape}: copy both again")
-    heads = Tensors({name: readers[name] for name in HEADS if name in readers})
+    heads = Tensors({name: reader for name, reader in readers.items() if is_head(name)})
     own = expected_shapes(config)
     tensors = Tensors({name: readers[name] for name in own})
-    ignored = tuple(sorted(set(readers) - set(own) - set(HEADS)))
+    ignored = tuple(sorted(set(readers) - set(own) - set(heads)))
     return EncoderCheckpoint(folder, "vocable", config, tensors, heads, ignored)
 
 

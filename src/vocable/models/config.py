@@ -96,7 +96,7 @@ class EncoderConfig:
         for name, kind in _KINDS.items():
             read_field("an encoder's configuration", vars(self), name, kind)
         if bool(self.convolutions) == (self.mel is not None):
-            raise InputError("an encoder's frames are made by convolutions, or are log-mel's: give one of both")
+            raise InputError("an encoder without convolutions makes no frames, unless they are log-mel's: give one of both")
         if self.dim % self.heads or self.dim % self.position_groups:
             raise InputError(
                 f"an encoder of {self.dim} values can't have {self.heads} heads and {self.position_groups} groups: "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vocable.checkpoints.tensor_names import LABEL_EMBEDDINGS, of_set
 from vocable.models.config import EncoderConfig
 from vocable.models.convolution_batches import convolved_batch
 from vocable.models.encoder import Encoder
@@ -184,6 +185,15 @@ class _ScaledGradient(torch.autograd.Function):
         return gradients[0] * ctx.part, None  # type: ignore[attr-defined]
 
 
-def heads_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what a trained objective has beside its encoder, by the names that checkpoints have for it."""
-    return {name.removeprefix("head."): tensor for name, tensor in weights.items() if name.startswith("head.")}
+def heads_of(weights: Mapping[str, Tensor], labels: Sequence[int]) -> dict[str, Tensor]:
+    """Return what a trained objective has beside its encoder, by the names that checkpoints have for it.
+
+    Args:
+        weights: of the objective, by name.
+        labels: how many there are, of each label set.
+    """
+    heads = {name.removeprefix("head."): tensor for name, tensor in weights.items() if name.startswith("head.")}
+    if (every := heads.pop(LABEL_EMBEDDINGS, None)) is not None:
+        parts = torch.split(every, list(labels))
+        heads |= {of_set(LABEL_EMBEDDINGS, number): part for number, part in enumerate(parts)}
+    return heads

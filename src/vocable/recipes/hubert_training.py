@@ -18,7 +18,7 @@ from vocable.artefacts.headers import Header, canonical_json, write_header
 from vocable.artefacts.run_log import RunLog
 from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint, Tensors
 from vocable.checkpoints.encoders import read_encoder, write_encoder
-from vocable.checkpoints.tensor_names import MASK_EMBEDDING
+from vocable.checkpoints.tensor_names import LABEL_EMBEDDINGS, MASK_EMBEDDING, label_sets, of_set
 from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Work
 from vocable.features.encoder_layer import EncoderFile
@@ -76,8 +76,9 @@ def train_hubert(
 def write_initial(settings: HubertSettings, out: Path) -> None:
     """Write the encoder as a training begins with it: at random, or with what `model.init` says."""
     config = settings.model.config()
-    objective, _ = made_objective(settings, config, TrainingData.read(settings.data, config).clusters)
-    write_encoder(_checkpoint(config, objective.state_dict()), out, "vocable", overwrite=True)
+    clusters = TrainingData.read(settings.data, config).clusters
+    objective, _ = made_objective(settings, config, clusters)
+    write_encoder(_checkpoint(config, clusters, objective.state_dict()), out, "vocable", overwrite=True)
 
 
 def made_objective(settings: HubertSettings, config: EncoderConfig, clusters: Sequence[int]) -> tuple[HubertObjective, str]:
@@ -108,10 +109,15 @@ def _trainer(settings: HubertSettings, config: EncoderConfig, data: TrainingData
     def first_loss(loss: float) -> str | None:
         return None if began else first_loss_warning(loss / len(data.clusters), round(guessing))
 
+    def export(weights: dict[str, Tensor], folder: Path) -> None:
+        write_encoder(_checkpoint(config, data.clusters, weights), folder, "vocable", overwrite=True)
+
     hooks = Hooks(
         measure=_measure(settings, config, data, out),
         watch=lambda records: training_warning(records, training.steps, entropy),
-        export=lambda weights, folder: write_encoder(_checkpoint(config, weights), folder, "vocable", overwrite=True),
+        export=lambda weights, folder: write_encoder(
+            _checkpoint(config, data.clusters, weights), folder, "vocable", overwrite=True
+        ),
         first_loss=first_loss,
     )
     return Trainer(
@@ -157,6 +163,9 @@ def _begin_with(objective: HubertObjective, source: str) -> str:
     given = {f"encoder.{name}": found.tensors[name] for name in found.tensors}
     given |= {f"encoder.{MASK_EMBEDDING}": found.heads[MASK_EMBEDDING]} if MASK_EMBEDDING in found.heads else {}
     heads = {f"head.{name}": found.heads[name] for name in found.heads if f"head.{name}" in own}
+    if f"head.{LABEL_EMBEDDINGS}" in heads:
+        every = [found.heads[of_set(LABEL_EMBEDDINGS, number)] for number in range(label_sets(found.heads))]
+        heads[f"head.{LABEL_EMBEDDINGS}"] = torch.cat(every)
     if all(own[name].shape == tensor.shape for name, tensor in heads.items()):
         given |= heads  # of as many labels; new ones are learnt otherwise
     if wrong := sorted(name for name, tensor in given.items() if name not in own or own[name].shape != tensor.shape):
@@ -165,10 +174,10 @@ def _begin_with(objective: HubertObjective, source: str) -> str:
     return found.digest
 
 
-def _checkpoint(config: EncoderConfig, weights: Mapping[str, Tensor]) -> EncoderCheckpoint:
+def _checkpoint(config: EncoderConfig, labels: Sequence[int], weights: Mapping[str, Tensor]) -> EncoderCheckpoint:
     tensors = {name.removeprefix("encoder."): tensor for name, tensor in weights.items() if name.startswith("encoder.")}
     mask = {MASK_EMBEDDING: tensors.pop(MASK_EMBEDDING)}
-    return EncoderCheckpoint(Path(), "vocable", config, Tensors.of(tensors), Tensors.of({**mask, **heads_of(weights)}))
+    return EncoderCheckpoint(Path(), "vocable", config, Tensors.of(tensors), Tensors.of({**mask, **heads_of(weights, labels)}))
 
 
 def _measure(settings: HubertSettings, config: EncoderConfig, data: TrainingData, out: Path) -> Any:
@@ -187,7 +196,7 @@ def _measure(settings: HubertSettings, config: EncoderConfig, data: TrainingData
     def measure(weights: dict[str, Tensor], step: int) -> dict[str, float]:
         with tempfile.TemporaryDirectory(dir=out) as folder:
             encoder = Path(folder) / f"step-{step}"
-            write_encoder(_checkpoint(config, weights), encoder, "vocable")
+            write_encoder(_checkpoint(config, data.clusters, weights), encoder, "vocable")
             found = score_layers(
                 manifest,
                 EncoderFile(str(encoder)),
