@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from vocable.errors import InputError
 from vocable.execution.threads import torch_single_threaded
 
-_PASSES = 30
-_BATCH = 4096
+_PASSES = 20
+_FEWEST_STEPS = 600
+_BATCH = 1024
 _RATE = 0.02
 _SMALLEST_STD = 1e-6
 
@@ -52,11 +53,13 @@ class LinearProbe:
         drawn = torch.Generator().manual_seed(seed)
         weight = torch.zeros(frames.shape[1], len(classes), requires_grad=True)
         bias = torch.zeros(len(classes), requires_grad=True)
-        steps = _PASSES * -(-len(given) // _BATCH)
+        batches = -(-len(given) // _BATCH)
+        passes = max(_PASSES, -(-_FEWEST_STEPS // batches))
+        steps = passes * batches
         optimizer = torch.optim.Adam([weight, bias], lr=_RATE, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         with torch.enable_grad(), torch_single_threaded():
-            for _ in range(_PASSES):
+            for _ in range(passes):
                 order = torch.randperm(len(given), generator=drawn)
                 for first in range(0, len(order), _BATCH):
                     places = order[first : first + _BATCH]

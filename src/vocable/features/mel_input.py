@@ -28,7 +28,7 @@ def mel_frames(waveform: Waveform, config: EncoderConfig) -> Frames:
     (made,) = _bank(mel.bins, config.sample_rate)([waveform])
     made = Normalization(mel.normalization)(made)
     count = len(made) // mel.stacked
-    return np.ascontiguousarray(made[: count * mel.stacked].reshape(count, -1))
+    return np.ascontiguousarray(made[: count * mel.stacked].reshape(count, mel.stacked * mel.bins))
 
 
 @lru_cache(maxsize=4)

@@ -75,10 +75,10 @@ def _named(places: list[float]) -> list[float]:
 
 
 def _rounded_up(value: float) -> float:
-    """Return the next of 0.1, 0.2, 0.25, 0.5, 1 times a power of ten."""
+    """Return the next of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten."""
     scale = 1e-6
     while True:
-        for step in (1.0, 2.0, 2.5, 5.0):
+        for step in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0):
             if step * scale >= value:
                 return step * scale
         scale *= 10
