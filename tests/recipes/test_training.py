@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -79,17 +80,18 @@ def ended(labelled: Path, out: Path, *options: str, processes: int = 1) -> None:
     assert made.returncode == 0, made.stdout + made.stderr
 
 
-def killed_after(step: int, labelled: Path, out: Path, *options: str, processes: int = 1) -> None:
-    """Start a training, and kill all its processes once it has written the checkpoint of a step."""
+def killed_after(step: int, labelled: Path, out: Path, *options: str, processes: int = 1, later: float = 0.0) -> None:
+    """Start a training, and kill all its processes some seconds after it has written the checkpoint of a step, or has begun."""
     process = subprocess.Popen(
         command(labelled, out, *options, processes=processes),
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    checkpoint = out / "checkpoints" / f"step-{step:08d}"
+    checkpoint = out / "checkpoints" / f"step-{step:08d}" if step else out / "settings.json"
     while process.poll() is None and not checkpoint.exists():
         time.sleep(0.005)
+    time.sleep(later)
     assert process.poll() is None, "it ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -136,8 +138,9 @@ def test_a_training_leaves_an_encoder_with_its_heads(labelled: Path, tmp_path: P
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_anywhere_it_ends_with_the_same_weights(labelled: Path, tmp_path: Path, processes: int) -> None:
     ended(labelled, tmp_path / "whole", processes=processes)
-    for step in (4, 8):
-        killed_after(step, labelled, tmp_path / "cut", processes=processes)
+    moments = random.Random(processes)
+    for step in (0, 4, 8):
+        killed_after(step, labelled, tmp_path / "cut", processes=processes, later=moments.uniform(0, 0.03))
     ended(labelled, tmp_path / "cut", processes=processes)
     assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 

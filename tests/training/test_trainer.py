@@ -22,6 +22,7 @@ from vocable.errors import DiskFullError, InputError
 from vocable.training import checkpointing
 from vocable.training.records import read_records
 from vocable.training.trainer import Hooks, InterruptedTraining
+from vocable.training.world import World
 
 
 class Killed(BaseException):
@@ -270,10 +271,24 @@ def test_records_with_a_line_cut_short_are_read_without_it(tmp_path: Path) -> No
 
 
 def test_a_step_needs_a_micro_batch_for_each_process(tmp_path: Path) -> None:
-    from vocable.training.world import World
-
     with pytest.raises(InputError, match="a step has 2 micro-batches, and there are 3 processes"):
         toy_trainer(tmp_path, world=World(0, 3)).run()
+
+
+def test_fsdp_refuses_what_would_hang_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="equally many micro-batches: a step has 4 for 3 processes"):
+        toy_trainer(tmp_path, world=World(0, 3), micro_batches=4, parallel="fsdp").run()
+
+
+def test_too_little_memory_is_told_with_what_helps(tmp_path: Path) -> None:
+    class Large(Toy):
+        def forward(self, batch: Any) -> Any:
+            if self.training and self.seen == 3:
+                raise torch.OutOfMemoryError("much too large")
+            return super().forward(batch)
+
+    with pytest.raises(InputError, match="too little memory for 1 s of audio at once: give a smaller batches.micro_seconds"):
+        toy_trainer(tmp_path, toy=Large()).run()
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:

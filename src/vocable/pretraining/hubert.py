@@ -104,6 +104,8 @@ class HubertObjective(nn.Module):
         self._settings = loss or LossSettings()
         self.encoder = Encoder(config, regularization=regularization)
         self.head = LabelHead(config.dim, labels, self._settings)
+        if self.encoder.convolutions is not None and regularization.feature_gradient == 0:
+            self.encoder.convolutions.requires_grad_(False)
 
     def weight(self, batch: MaskedBatch) -> float:
         """Return how many frames are asked for."""
@@ -134,8 +136,7 @@ class HubertObjective(nn.Module):
         part = self.encoder.regularization.feature_gradient
         if stack is None:
             return batch.audio, None
-        with torch.set_grad_enabled(torch.is_grad_enabled() and part > 0):
-            convolved = convolved_batch(stack, batch.audio)
+        convolved = convolved_batch(stack, batch.audio)
         if 0 < part < 1:
             convolved = _ScaledGradient.apply(convolved, part)  # type: ignore[no-untyped-call]
         return convolved, convolved.float().pow(2).mean()

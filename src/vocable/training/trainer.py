@@ -97,6 +97,11 @@ class Trainer:
                 f"a step has {self.micro_batches} micro-batches, and there are {self.world.size} processes: give batches of more "
                 "seconds, or micro-batches of fewer"
             )
+        if self.settings.parallel == "fsdp" and self.micro_batches % self.world.size:
+            raise InputError(
+                f"parallel fsdp takes all processes through equally many micro-batches: a step has {self.micro_batches} for "
+                f"{self.world.size} processes; give batches of other seconds, or take ddp"
+            )
         run = _Run(self)
         with run.opened():
             if run.step == 0:
@@ -160,8 +165,7 @@ class _Run:
         self._asked.objective.train()
         for number, (at, item) in enumerate(zip(self._own(self.step), made, strict=True), 1):
             with self._wrapped.accumulating(number < len(made)):
-                losses = self._forward(self._wrapped.model, item, self.step * self._asked.micro_batches + at)
-                self._scaler.scale(losses.loss * scale).backward()  # type: ignore[no-untyped-call]
+                losses = self._learnt(item, self.step * self._asked.micro_batches + at, scale)
             self._meter.add(losses)
         self._scaler.unscale_(self._wrapped.optimizer)
         norm = self._wrapped.clip(self._settings.optimizer.clip_norm)
@@ -216,6 +220,22 @@ class _Run:
             for at in self._own(step):
                 yield step * self._asked.micro_batches + at
 
+    def _learnt(self, made: Made, position: int, scale: float) -> Losses:
+        """Add the gradients of a micro-batch.
+
+        Raises:
+            InputError: the device has too little memory for it.
+        """
+        try:
+            losses = self._forward(self._wrapped.model, made, position)
+            self._scaler.scale(losses.loss * scale).backward()  # type: ignore[no-untyped-call]
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"{self._device} has too little memory for {made.batch.seconds:.0f} s of audio at once: give a smaller "
+                "batches.micro_seconds, of which a step then takes more; the last checkpoint stands as it was"
+            ) from error
+        return losses
+
     def _forward(self, model: nn.Module, made: Made, position: int) -> Losses:
         torch.manual_seed(derived_seed(self._settings.seed, position))
         kind = {"float16": torch.float16}.get(self._settings.precision, torch.bfloat16)
@@ -261,10 +281,14 @@ class _Run:
         self._asked.objective.eval()
         summed: dict[str, Tensor] = {}
         loss = weight = 0.0
-        own = range(self._world.rank, data.micro_batches, self._world.size)
-        with torch.no_grad(), Loader(data, own, self._settings.loaders) as loader:
+        last, size = data.micro_batches - 1, self._world.size
+        # FSDP's processes have to go through the model equally often: some look at the last micro-batch once more than counts.
+        own = range(self._world.rank, self._world.rank + -(-data.micro_batches // size) * size, size)
+        with torch.no_grad(), Loader(data, (min(at, last) for at in own), self._settings.loaders) as loader:
             for position, made in zip(own, loader, strict=True):
-                losses = self._forward(self._asked.objective, made, position)
+                losses = self._forward(self._asked.objective, made, min(position, last))
+                if position > last:
+                    continue
                 loss += float(losses.loss)
                 weight += self._asked.objective.weight(made.batch)  # type: ignore[operator]
                 for name, value in losses.metrics.items():
@@ -324,8 +348,8 @@ class _Run:
         self.step = found.step
         if found.state.get("best") is not None:
             self._best = {"step": found.state["best"], "loss": found.state["best_loss"]}
-        self._unreadable = {int(row): why for row, why in found.state.get("unreadable", {}).items()}
         if self._world.is_first:
+            self._unreadable = {int(row): why for row, why in found.state.get("unreadable", {}).items()}
             print(f"going on from step {found.step} of {self._settings.steps}", flush=True)
 
 

@@ -37,6 +37,8 @@ class Wrapped:
         if self._fsdp:
             if leaves_out:
                 raise InputError("parallel fsdp takes all processes through the same layers: set layer_drop to 0, or take ddp")
+            if settings.precision == "float16":
+                raise InputError("parallel fsdp and precision float16 don't go together here: take bfloat16, or ddp")
             from torch.distributed.fsdp import fully_shard
 
             for block in blocks:
