@@ -134,6 +134,48 @@ def test_a_training_leaves_an_encoder_with_its_heads(labelled: Path, tmp_path: P
     assert (labels / "train.km").read_text()
 
 
+def test_phones_are_measured_at_each_validation(labelled: Path, tmp_path: Path, cli: Cli) -> None:
+    phones = tmp_path / "phones"
+    phones.mkdir()
+    rows = "".join(f"{at / 10:.1f}\t{(at + 1) / 10:.1f}\t{'AB'[at % 2]}\n" for at in range(3))
+    for line in (labelled / "valid.tsv").read_text().splitlines()[1:]:
+        (phones / f"{Path(line.split(chr(9))[0]).stem}.tsv").write_text("start\tend\tphone\n" + rows)
+    given = (f"data.folder={labelled}", f"measure.alignments={phones}", "measure.layer=2", "measure.clusters=4")
+    out = tmp_path / "run"
+    said = cli("train", "hubert", labelled.parent / "tiny.toml", *given, "--out", out, "--threads", 1)
+    found = [item for item in read_records(out / "metrics.jsonl") if item["split"] == "valid"]
+    assert all(0 <= item["pnmi"] <= 1 and 0 < item["phone_purity"] <= 1 for item in found)
+    assert "pnmi" in said
+    assert {item.name for item in out.iterdir()} == {
+        "best",
+        "checkpoints",
+        "metrics.jsonl",
+        "model",
+        "run.jsonl",
+        "settings.json",
+    }
+    given = (*given[:2], "measure.layer=3")
+    assert "layer 3 doesn't exist: the encoder has 2 layers" in cli(
+        "train", "hubert", labelled.parent / "tiny.toml", *given, "--out", tmp_path / "x", "--threads", 1, fails=True
+    )
+
+
+def test_a_dry_run_says_what_it_takes_and_does_nothing(labelled: Path, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "run"
+    said = cli(
+        "train", "hubert", labelled.parent / "tiny.toml", f"data.folder={labelled}", "--out", out, "--dry-run", "--threads", 1
+    )
+    for words in (
+        "parameters",
+        "12 at 100 a second",
+        "12 of 2 micro-batches of up to 4 s",
+        "GiB each, up to 3",
+        "with one process",
+    ):
+        assert words in said
+    assert not out.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_anywhere_it_ends_with_the_same_weights(labelled: Path, tmp_path: Path, processes: int) -> None:
