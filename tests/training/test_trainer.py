@@ -159,6 +159,16 @@ def test_other_settings_are_not_taken_for_the_same_training(tmp_path: Path) -> N
             toy_trainer(tmp_path, steps=5, **changes).run()
 
 
+def test_another_training_is_replaced_where_that_is_asked_for(tmp_path: Path) -> None:
+    toy_trainer(tmp_path, steps=5).run()
+    before, data = weights_in(tmp_path), ToyData()
+    toy_trainer(tmp_path, steps=5, data=data, overwrite=True).run()
+    assert data.made == []  # it is the same
+    toy_trainer(tmp_path, steps=5, seed=2, overwrite=True).run()
+    assert not same(weights_in(tmp_path), before)
+    assert len([item for item in read_records(tmp_path / "metrics.jsonl") if item["split"] == "train"]) == 2
+
+
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gradients aren't finite in step 9: .* the last checkpoint stands"):
         toy_trainer(tmp_path, toy=Toy(spoil_at=17)).run()

@@ -65,7 +65,9 @@ def toy_trainer(folder: Path, steps: int = 12, toy: Toy | None = None, data: Toy
     """Return a trainer of a toy in a folder; changes are of its settings, or of the trainer."""
     toy = toy or Toy()
     of_trainer = {
-        name: changes.pop(name) for name in ("hooks", "validation", "world", "micro_batches", "identity") if name in changes
+        name: changes.pop(name)
+        for name in ("hooks", "validation", "world", "micro_batches", "identity", "overwrite")
+        if name in changes
     }
     settings = TrainingSettings(
         steps=steps, log_every=4, validate_every=6, checkpoint_every=5,

@@ -16,6 +16,7 @@ def pretrain(
     out: Path,
     threads: int | None = None,
     processes: int = 1,
+    overwrite: bool = False,
     running: Running = Running(),
 ) -> None:
     """Train HuBERT in several iterations: labels of MFCC, a training, its best layer's labels, a training, and so on.
@@ -35,6 +36,8 @@ def pretrain(
         Of a training's process on the CPU; by default all cores, shared by the processes.
     processes
         How many share a training on this machine, on the CPU or each with a GPU of its own.
+    overwrite
+        Replace what other settings or audio made in --out; what these settings made stays.
     """
     if processes < 1:
         raise InputError(f"--processes {processes}: give 1 or more")
@@ -44,7 +47,7 @@ def pretrain(
 
     place = Place(work=running.work(), device=running.device, threads=threads, processes=processes)
     try:
-        page = Pretraining(settings, out, place).run()
+        page = Pretraining(settings, out, place, overwrite).run()
     except InterruptedTraining as stopped:
         raise VocableError(str(stopped)) from stopped
     print(f"{page}: curves and scores")

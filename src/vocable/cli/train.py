@@ -42,7 +42,7 @@ def hubert(
     processes
         How many share the work on this machine, on the CPU or each with a GPU of its own; for several machines there is torchrun.
     overwrite
-        Begin anew where another training stands.
+        Begin anew where a training with other settings or data stands.
     dry_run
         Look over data and settings, try one micro-batch, say what the training will take, and do nothing.
     """

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +61,14 @@ def train_hubert(
     with joined(device) as world:
         data = TrainingData.read(settings.data, config)
         if world.is_first:
-            _claim(out, settings, overwrite)
+            _claim(out)
             for note in dict.fromkeys(data.notes):
                 print(f"note: {note}", flush=True)
         world.barrier()
         share_cores(world, threads)
         log = RunLog(out / ("run.jsonl" if world.is_first else f"run-{world.rank}.jsonl"))
         with log.recorded():
-            _trainer(settings, config, data, out, world).run()
+            replace(_trainer(settings, config, data, out, world), overwrite=overwrite).run()
     return out / "model"
 
 
@@ -115,9 +114,8 @@ def _trainer(settings: HubertSettings, config: EncoderConfig, data: TrainingData
     hooks = Hooks(
         measure=_measure(settings, config, data, out),
         watch=lambda records: training_warning(records, training.steps, entropy),
-        export=lambda weights, folder: write_encoder(
-            _checkpoint(config, data.clusters, weights), folder, "vocable", overwrite=True
-        ),
+        export=export,
+        begun=lambda: write_header(out / "settings.json", {"format": "vocable.settings/1", **_plain(asdict(settings))}),
         first_loss=first_loss,
     )
     return Trainer(
@@ -210,24 +208,18 @@ def _measure(settings: HubertSettings, config: EncoderConfig, data: TrainingData
     return measure
 
 
-def _claim(out: Path, settings: HubertSettings, overwrite: bool) -> None:
-    """Note the settings in the run's folder; with `overwrite`, remove what another training left there.
+def _claim(out: Path) -> None:
+    """Make the run's folder.
 
     Raises:
         InputError: something that is no training stands there.
     """
-    said = asdict(settings)
-    path = out / "settings.json"
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder for the run")
-    if out.is_dir() and any(out.iterdir()) and not path.exists():
+    others = [item for item in out.iterdir() if not item.match("run*.jsonl")] if out.is_dir() else []
+    if others and not (out / "settings.json").exists():
         raise InputError(f"{out} holds something that is no training: give another folder")
-    if overwrite and path.exists():
-        for name in ("checkpoints", "best", "model", "tensorboard"):
-            shutil.rmtree(out / name, ignore_errors=True)
-        (out / "metrics.jsonl").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    write_header(path, {"format": "vocable.settings/1", **_plain(said)})
 
 
 def _plain(value: Any) -> Any:

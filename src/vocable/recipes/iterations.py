@@ -51,10 +51,11 @@ class Pretraining:
         settings: of it all.
         out: the folder.
         place: where work runs.
+        overwrite: replace what other settings or audio made.
     """
 
-    def __init__(self, settings: PretrainingSettings, out: Path, place: Place) -> None:
-        self._settings, self._out, self._place = settings, out, place
+    def __init__(self, settings: PretrainingSettings, out: Path, place: Place, overwrite: bool = False) -> None:
+        self._settings, self._out, self._place, self._overwrite = settings, out, place, overwrite
         audio = settings.audio
         self._corpus = CorpusSettings(speakers=audio.speakers, min_seconds=audio.min_seconds)
         self._truth = None if audio.alignments is None else Truth(alignments=audio.alignments)
@@ -102,11 +103,19 @@ class Pretraining:
             fit=FitSettings(clusters=clusters, seed=seed),
             valid_percent=audio.valid_percent if audio.valid is None else 0.0,
         )
-        prepare(audio.train, out, asked, self._place.work)
+        prepare(audio.train, out, asked, self._place.work, self._overwrite)
         if audio.valid is not None:
             codebook = read_codebook(out / "codebook.safetensors")
             label_source(
-                audio.valid, codebook, out, "valid", (".km",), self._corpus, self._place.work, encoder=frames.encoder_file
+                audio.valid,
+                codebook,
+                out,
+                "valid",
+                (".km",),
+                self._corpus,
+                self._place.work,
+                overwrite=self._overwrite,
+                encoder=frames.encoder_file,
             )
 
     def _train(self, number: int, iteration: IterationSettings, labels: Path) -> None:
@@ -119,9 +128,10 @@ class Pretraining:
         if place.processes == 1:
             from vocable.recipes.hubert_training import train_hubert
 
-            train_hubert(built(HubertSettings, values, str(settings)), out, place.device, place.threads)
+            train_hubert(built(HubertSettings, values, str(settings)), out, place.device, place.threads, self._overwrite)
             return
         given = ["--out", str(out), "--device", place.device, "--processes", str(place.processes)]
+        given += ["--overwrite"] if self._overwrite else []
         if place.threads is not None:
             given += ["--threads", str(place.threads)]
         ended = subprocess.run([sys.executable, "-m", "vocable", "train", "hubert", str(settings), *given], check=False)

@@ -53,11 +53,12 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int, world: World) -> None:
         self._folder, self._keep, self._world = folder, keep, world
 
-    def latest(self, identity: str) -> Checkpoint | None:
+    def latest(self, identity: str, overwrite: bool = False) -> Checkpoint | None:
         """Return the newest that is whole, if there is one.
 
         Args:
             identity: digest of what the training depends on.
+            overwrite: take none of a training with other settings for one, and let it be replaced.
 
         Raises:
             InputError: it is of a training with other settings.
@@ -70,11 +71,19 @@ class Checkpoints:
                     print(f"warning: {error}; the one before it is taken", file=sys.stderr, flush=True)
                 continue
             if read_field(folder / _STATE, found.state, "identity", TEXT) != identity:
+                if overwrite:
+                    return None
                 raise InputError(
                     f"{folder} is of a training with other settings or data: give another folder, or --overwrite to begin anew"
                 )
             return found
         return None
+
+    def clear(self) -> None:
+        """Remove all of them; the first process does."""
+        self._world.barrier()  # all have looked
+        if self._world.is_first:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def save(self, step: int, tensors: dict[str, Any], state: Header) -> None:
         """Write a checkpoint with all processes, and remove older ones.

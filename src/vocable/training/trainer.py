@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -46,6 +47,8 @@ class Hooks:
     """All records so far → a warning, if there is cause for one."""
     export: Callable[[dict[str, Tensor], Path], None] | None = None
     """Weights and the folder to write a model to."""
+    begun: Callable[[], None] | None = None
+    """Called in the first process, once it is known that the run's folder is this training's."""
     first_loss: Callable[[float], str | None] | None = None
     """Loss before the first step → a warning, if it isn't what it should be."""
 
@@ -69,6 +72,7 @@ class Trainer:
         folder: of the run: checkpoints, metrics.jsonl, the model.
         identity: what else weights depend on: data and model, as a JSON value.
         leaves_out: whether the model leaves out some of its parts at random.
+        overwrite: begin anew where another training stands.
         hooks: what is done beside.
     """
 
@@ -82,6 +86,7 @@ class Trainer:
     folder: Path
     identity: Header
     leaves_out: bool = False
+    overwrite: bool = False
     hooks: Hooks = field(default_factory=Hooks)
 
     def run(self) -> None:
@@ -136,6 +141,8 @@ class _Run:
         self._resume()
         with ExitStack() as stack:
             if self._world.is_first:
+                if self._asked.hooks.begun is not None:
+                    self._asked.hooks.begun()
                 described = {**self._settings.identity(), **self._asked.identity}
                 path = self._asked.folder / "metrics.jsonl"
                 left = self._settings.steps - self.step
@@ -334,10 +341,13 @@ class _Run:
         self._checkpoints.save(self.step, {**self._wrapped.state(), "scaler": scaler}, kept)
 
     def _resume(self) -> None:
-        found = self._checkpoints.latest(self._identity)
+        found = self._checkpoints.latest(self._identity, self._asked.overwrite)
         if found is None:
+            self._checkpoints.clear()
             if self._world.is_first:
                 (self._asked.folder / "metrics.jsonl").unlink(missing_ok=True)
+                for name in ("best", "model"):
+                    shutil.rmtree(self._asked.folder / name, ignore_errors=True)
             return
         scaler = {name: torch.tensor(value) for name, value in self._scaler.state_dict().items()}
         tensors = {**self._wrapped.state(), "scaler": scaler}
