@@ -160,8 +160,9 @@ class HubertObjective(nn.Module):
         if not len(places):
             return _Predicted(loss, count, count, count)
         guessed = first.argmax(dim=1)
-        commonest = torch.bincount(guessed, minlength=first.shape[1]).max()
-        return _Predicted(loss, (guessed == wanted[0]).sum().float(), count, commonest.float())
+        # bincount would wait for the device, to see how many counts there are.
+        commonest = first.new_zeros(first.shape[1]).scatter_add_(0, guessed, torch.ones_like(guessed, dtype=first.dtype)).max()
+        return _Predicted(loss, (guessed == wanted[0]).sum().float(), count, commonest)
 
 
 @dataclass(frozen=True)
