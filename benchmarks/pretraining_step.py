@@ -21,7 +21,7 @@ SECONDS, LABELS, PROJECTED, TEMPERATURE, DROPOUT = 10, 500, 256, 0.1, 0.1
 
 benchmark = Benchmark(
     "pretraining_step", "A step of HuBERT's pretraining, base size, 10 s, forward and backward, single-threaded",
-    baseline="vocable, float32", figures=("audio s a CPU s", "loss"),
+    baseline="vocable, float32", figures=("audio s a CPU s",),
 )  # fmt: skip
 
 
@@ -40,7 +40,6 @@ def _batch() -> tuple[Any, Any, Any]:
 def _timed(loss_of: Callable[[], Any], parameters: Any, kind: str, clock: Clock) -> dict[str, Any]:
     import torch
 
-    found = []
     for turn in range(3):  # the first warms up
         for parameter in parameters:
             parameter.grad = None
@@ -50,8 +49,7 @@ def _timed(loss_of: Callable[[], Any], parameters: Any, kind: str, clock: Clock)
             with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bfloat16"):
                 loss = loss_of()
             loss.backward()
-        found.append(float(loss.detach()))
-    return {"audio s a CPU s": 2 * SECONDS / clock.cpu, "loss": found[0]}
+    return {"audio s a CPU s": 2 * SECONDS / clock.cpu}
 
 
 def _vocable(kind: str, case: dict[str, Any], seed: int, clock: Clock) -> dict[str, Any]:
