@@ -146,14 +146,8 @@ def test_phones_are_measured_at_each_validation(labelled: Path, tmp_path: Path, 
     found = [item for item in read_records(out / "metrics.jsonl") if item["split"] == "valid"]
     assert all(0 <= item["pnmi"] <= 1 and 0 < item["phone_purity"] <= 1 for item in found)
     assert "pnmi" in said
-    assert {item.name for item in out.iterdir()} == {
-        "best",
-        "checkpoints",
-        "metrics.jsonl",
-        "model",
-        "run.jsonl",
-        "settings.json",
-    }
+    expected = {"best", "checkpoints", "metrics.jsonl", "model", "report.html", "run.jsonl", "settings.json"}
+    assert {item.name for item in out.iterdir()} == expected
     given = (*given[:2], "measure.layer=3")
     assert "layer 3 doesn't exist: the encoder has 2 layers" in cli(
         "train", "hubert", labelled.parent / "tiny.toml", *given, "--out", tmp_path / "x", "--threads", 1, fails=True
@@ -184,6 +178,25 @@ def test_killed_anywhere_it_ends_with_the_same_weights(labelled: Path, tmp_path:
     for step in (0, 4, 8):
         killed_after(step, labelled, tmp_path / "cut", processes=processes, later=moments.uniform(0, 0.03))
     ended(labelled, tmp_path / "cut", processes=processes)
+    assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_what_was_killed(labelled: Path, tmp_path: Path) -> None:
+    ended(labelled, tmp_path / "whole", processes=2)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2"]
+    process = subprocess.Popen(
+        [*launcher, *command(labelled, tmp_path / "cut")[1:]],
+        env={**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    while not (tmp_path / "cut" / "checkpoints" / "step-00000004").exists() and process.poll() is None:
+        time.sleep(0.005)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    _, said = process.communicate()
+    assert process.returncode == 0, said.decode()
     assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 

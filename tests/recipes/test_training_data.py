@@ -148,7 +148,7 @@ def test_a_training_goes_on_from_an_encoder_of_its_shape_alone(cli: Cli, labels:
     first, second = labels.parent / "first", labels.parent / "second"
     given = ("train", "hubert", labels.parent / "tiny.toml", f"data.folder={labels}", "training.steps=2", "--threads", 1)
     cli(*given, "--out", first)
-    cli(*given, f"model.init={first / 'model'}", "training.optimizer.learning_rate=1e-9", "--out", second)
+    cli(*given, "--init", first / "model", "training.optimizer.learning_rate=1e-9", "--out", second)
     from safetensors.torch import load_file
 
     one, other = (load_file(folder / "model" / "model.safetensors") for folder in (first, second))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from vocable.cli.launching import launch
@@ -15,6 +16,7 @@ def hubert(
     /,
     *options: str,
     out: Path,
+    init: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
     processes: int = 1,
@@ -23,8 +25,8 @@ def hubert(
 ) -> None:
     """Train a HuBERT on labels, or go on where an earlier run of the same command was ended.
 
-    Writes settings.json, metrics.jsonl, run.jsonl, checkpoints/, best/ (by the loss of validation) and at the end model/, which
-    every command takes that takes an encoder. Under torchrun its processes share the work.
+    Writes settings.json, metrics.jsonl, run.jsonl, checkpoints/, best/ (by the loss of validation), and at the end report.html
+    and model/, which every command takes that takes an encoder. Under torchrun its processes share the work.
 
     Parameters
     ----------
@@ -35,6 +37,9 @@ def hubert(
         Settings that take the place of the file's, such as data.folder=run training.steps=1000.
     out
         Folder of the run.
+    init
+        An encoder to begin with in place of random weights, in any layout; it has to be of the settings' shape. The same as
+        model.init=INIT.
     device
         cpu, cuda, cuda:1 or mps.
     threads
@@ -48,7 +53,7 @@ def hubert(
     """
     if processes < 1:
         raise InputError(f"--processes {processes}: give 1 or more")
-    settings = read_settings(config, options)
+    settings = read_settings(config, options if init is None else (*options, f"model.init={json.dumps(init)}"))
     if dry_run:
         from vocable.recipes.training_plan import plan_training
 

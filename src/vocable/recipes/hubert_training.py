@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vocable.artefacts.headers import Header, canonical_json, write_header
 from vocable.artefacts.run_log import RunLog
+from vocable.artefacts.writing import write_text
 from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint, Tensors
 from vocable.checkpoints.encoders import read_encoder, write_encoder
 from vocable.checkpoints.tensor_names import LABEL_EMBEDDINGS, MASK_EMBEDDING, label_sets, of_set
@@ -31,6 +32,7 @@ from vocable.recipes.hubert_settings import HubertSettings
 from vocable.recipes.layers import LayerSettings, score_layers
 from vocable.recipes.scoring import Truth
 from vocable.recipes.training_data import Split, TrainingData
+from vocable.report.training_report import runs_in, training_report
 from vocable.timelines.alignments import Alignments
 from vocable.training.trainer import Hooks, Trainer, derived_seed
 from vocable.training.world import World, joined
@@ -60,8 +62,8 @@ def train_hubert(
     config = settings.model.config()
     with joined(device) as world:
         data = TrainingData.read(settings.data, config)
+        _claim(out)
         if world.is_first:
-            _claim(out)
             for note in dict.fromkeys(data.notes):
                 print(f"note: {note}", flush=True)
         world.barrier()
@@ -69,6 +71,8 @@ def train_hubert(
         log = RunLog(out / ("run.jsonl" if world.is_first else f"run-{world.rank}.jsonl"))
         with log.recorded():
             replace(_trainer(settings, config, data, out, world), overwrite=overwrite).run()
+        if world.is_first:
+            write_text(out / "report.html", training_report(out.resolve().name, runs_in(out)))
     return out / "model"
 
 
