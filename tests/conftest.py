@@ -23,7 +23,11 @@ _skipped_shared: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark whatever asks for `../shared`, and skip it where real speech and golden files are not at hand."""
+    """Mark whatever asks for `../shared`, and skip it where real speech and golden files are not at hand.
+
+    Slow tests come first, so that no process is left with one at the end while the others have nothing to do.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared)

@@ -229,3 +229,17 @@ def test_fsdp_and_ddp_learn_the_same(labelled: Path, tmp_path: Path) -> None:
         ):  # what is added to all keys alike changes nothing: its gradient is rounding alone
             ddp[name], fsdp[name] = (torch.cat([part[:32], part[64:]]) for part in (ddp[name], fsdp[name]))
     assert max(float((ddp[name] - fsdp[name]).abs().max()) for name in ddp) <= 1e-6
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_gpu_learns_what_a_processor_does(labelled: Path, tmp_path: Path, precision: str) -> None:
+    options = ("regularization.dropout=0", "regularization.attention_dropout=0", "regularization.layer_drop=0")
+    ended(labelled, tmp_path / "cpu", *options)
+    given = [*command(labelled, tmp_path / "gpu", *options, f"training.precision={precision}"), "--device", "cuda"]
+    made = subprocess.run(given, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    found = [read_records(tmp_path / name / "metrics.jsonl") for name in ("cpu", "gpu")]
+    for first, second in zip(*found, strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], rel=1e-3 if precision == "float32" else 3e-2)
+    assert ("loss_scale" in found[1][0]) == (precision == "float16")
