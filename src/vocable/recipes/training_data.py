@@ -33,8 +33,8 @@ class Split:
 
     @property
     def identity(self) -> list[str]:
-        """Digests of what it holds."""
-        return [self.manifest.digest, *(digest_of_array(item.units.values) for item in self.sets)]
+        """Digests of what it holds, and what its labels are taken for."""
+        return [self.manifest.digest, *(f"{digest_of_array(item.units.values)} at {item.rate:g}" for item in self.sets)]
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,6 @@ class BatchPlan:
         """How many are used."""
         return sum(len(bucket) for bucket, _ in self._buckets)
 
-    def epoch_of(self, position: int) -> int:
-        """Return the epoch, from 0, that a micro-batch belongs to."""
-        return position // self.micro_batches
-
     def __getitem__(self, position: int) -> MicroBatch:
         """Return the micro-batch at a position, counted from 0 over all epochs."""
         epoch, at = divmod(position, self.micro_batches)

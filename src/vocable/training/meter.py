@@ -27,7 +27,7 @@ class Meter:
         self._norms: list[Tensor] = []
         self._clipped: list[Tensor] = []
         self._rate = self._seconds = self._weight = 0.0
-        self._begun, self._waited = time.monotonic(), 0.0
+        self._begun = time.monotonic()
 
     def add(self, losses: Losses) -> None:
         """Take what came of a micro-batch; nothing waits for the device."""
