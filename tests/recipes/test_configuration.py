@@ -34,6 +34,11 @@ class Outer:
     inner: Inner = field(default_factory=Inner)
 
 
+@dataclass(frozen=True)
+class Maybe:
+    name: str | None = "some"
+
+
 def test_toml_yaml_and_json_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('count = 3\npair = [1, 2.5]\nseveral = ["x"]\n[inner]\nrate = 5e-4\nkind = "b"\n')
     (tmp_path / "a.yaml").write_text("count: 3\npair: [1, 2.5]\nseveral: x\ninner:\n  rate: 5e-4\n  kind: b\n")
@@ -50,6 +55,9 @@ def test_options_take_the_place_of_what_a_file_says() -> None:
     assert (made.count, made.inner, made.name, made.several, made.flag) == (4, Inner(2.0, "b"), "some text", ("x", "y"), True)
     assert made.path == Path.home() / "there"
     assert values == {"count": 3, "inner": {"kind": "b"}}
+    assert built(Maybe, with_options({"name": "some"}, ["name=null"]), "options") == Maybe(None)
+    with pytest.raises(InputError, match="count should be a whole number, not None"):
+        built(Outer, with_options(values, ["count=null"]), "options")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
+from safetensors.torch import load_file
 
 from recipes.test_training import TINY
 
@@ -144,14 +146,21 @@ def test_a_folder_of_something_else_is_not_taken_for_a_run(cli: Cli, labels: Pat
     assert "holds something that is no training" in said(cli, labels)
 
 
-def test_a_training_goes_on_from_an_encoder_of_its_shape_alone(cli: Cli, labels: Path) -> None:
+def effective(model: Path) -> dict[str, torch.Tensor]:
+    """Return a model's weights, the positional convolution's written out."""
+    weights = load_file(model / "model.safetensors")
+    weights["positions"] = torch._weight_norm(weights.pop("positions.direction"), weights.pop("positions.gain"), 2)
+    return weights
+
+
+@pytest.mark.parametrize(("before", "after"), [("true", "true"), ("false", "true"), ("true", "false")])
+def test_a_training_goes_on_from_an_encoder_of_its_shape_alone(cli: Cli, labels: Path, before: str, after: str) -> None:
     first, second = labels.parent / "first", labels.parent / "second"
     given = ("train", "hubert", labels.parent / "tiny.toml", f"data.folder={labels}", "training.steps=2", "--threads", 1)
-    cli(*given, "--out", first)
+    cli(*given, f"model.position_gains={before}", "--out", first)
+    given = (*given, f"model.position_gains={after}")
     cli(*given, "--init", first / "model", "training.optimizer.learning_rate=1e-9", "--out", second)
-    from safetensors.torch import load_file
-
-    one, other = (load_file(folder / "model" / "model.safetensors") for folder in (first, second))
+    one, other = (effective(folder / "model") for folder in (first, second))
     assert all(float((one[name] - other[name]).abs().max()) < 1e-6 for name in one)
     assert "is an encoder of another shape" in said(cli, labels, f"model.init={first / 'model'}", "model.dim=16")
     assert "a training with other settings or data" in cli(*given, "--out", second, fails=True)

@@ -57,18 +57,13 @@ class EncoderRunner:
 
         with torch.inference_mode(), torch_single_threaded(), _float32_products(self._device):
             parts = [part for number, waveform in enumerate(waveforms) for part in self._parts(number, waveform, chunking)]
-            frames: list[dict[int, dict[Tap, Frames]]] = [{} for _ in waveforms]
+            counts = [0] * len(waveforms)
+            for part in parts:
+                counts[part.waveform] += part.kept
+            frames = [{tap: np.empty((count, self._config.dim), np.float32) for tap in taps} for count in counts]
             for batch in self._batches(parts):
-                for part, made in zip(batch, self._run(batch, taps), strict=True):
-                    frames[part.waveform][part.place] = made
-            dim = self._config.dim
-            joined = []
-            for by_place in frames:
-                own = [by_place[place] for place in sorted(by_place)]
-                joined.append(
-                    {tap: np.concatenate([item[tap] for item in own]) if own else np.empty((0, dim), np.float32) for tap in taps}
-                )
-            return joined
+                self._run(batch, taps, frames)
+            return frames
 
     def _parts(self, number: int, waveform: Waveform, chunking: Windows | Chunks) -> Iterator[_Part]:
         import torch
@@ -76,14 +71,15 @@ class EncoderRunner:
         normalized = torch.from_numpy(normalized_waveform(waveform, self._config))
         windows = chunking if isinstance(chunking, Windows) else Windows(max(1, len(waveform)), 0)
         spans = [(0, len(waveform))] if isinstance(chunking, Windows) else chunking.spans(len(waveform))
-        place = 0
+        row = 0
         for first, last in spans:
             if self._config.frame_count(last - first) == 0:
                 continue  # fairseq's script fails on such a rest
             source = self._source(normalized[first:last])
             for window in windows.over(source.count):
-                yield _Part(number, place, source, window)
-                place += 1
+                part = _Part(number, row, source, window)
+                yield part
+                row += part.kept
 
     def _source(self, waveform: torch.Tensor) -> _Source:
         """Return what gives the frames that the encoder's blocks start from."""
@@ -95,20 +91,23 @@ class EncoderRunner:
 
     def _batches(self, parts: list[_Part]) -> Iterator[list[_Part]]:
         """Yield parts of about one length together, as many as the budget allows; it may fall meanwhile."""
-        waiting = sorted(parts, key=lambda part: (part.length, part.waveform, part.place))
+        waiting = sorted(parts, key=lambda part: (part.length, part.waveform, part.row))
         while waiting:
             batch = [waiting.pop()]
             while waiting and sum(part.length for part in batch) + waiting[-1].length <= self._budget:
                 batch.append(waiting.pop())
             yield batch
 
-    def _run(self, batch: list[_Part], taps: Sequence[Tap]) -> list[dict[Tap, Frames]]:
-        """Return the kept frames of each part; where memory doesn't suffice, in two halves."""
+    def _run(self, batch: list[_Part], taps: Sequence[Tap], frames: list[dict[Tap, Frames]]) -> None:
+        """Put the kept frames of each part in their place; where memory doesn't suffice, in two halves."""
         import torch
 
         try:
             found = self._encoder([part.frames() for part in batch], taps)
-            return [{tap: _kept(found[tap][at], part.window).cpu().numpy() for tap in taps} for at, part in enumerate(batch)]
+            for at, part in enumerate(batch):
+                for tap in taps:
+                    frames[part.waveform][tap][part.row : part.row + part.kept] = part.of_kept(found[tap][at]).cpu().numpy()
+            return
         except torch.OutOfMemoryError:
             total = sum(part.length for part in batch)
             if len(batch) == 1:
@@ -121,7 +120,8 @@ class EncoderRunner:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(batch) // 2
-        return self._run(batch[:half], taps) + self._run(batch[half:], taps)
+        self._run(batch[:half], taps, frames)
+        self._run(batch[half:], taps, frames)
 
 
 @contextmanager
@@ -146,13 +146,21 @@ class _Part:
     """A window of a waveform, whose frames aren't made yet."""
 
     waveform: int
-    place: int
+    row: int
+    """Of the waveform's frames, the first that is kept of it."""
     source: _Source
     window: Window
 
     @property
     def length(self) -> int:
         return self.window.last - self.window.first
+
+    @property
+    def kept(self) -> int:
+        return self.window.kept_to - self.window.kept_from
+
+    def of_kept(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames[self.window.kept_from - self.window.first : self.window.kept_to - self.window.first]
 
     def frames(self) -> torch.Tensor:
         return self.source.frames(self.window.first, self.window.last)
@@ -179,10 +187,6 @@ class _MelFrames:
 
     def frames(self, first: int, last: int) -> torch.Tensor:
         return self.made[first:last]
-
-
-def _kept(frames: torch.Tensor, window: Window) -> torch.Tensor:
-    return frames[window.kept_from - window.first : window.kept_to - window.first]
 
 
 def normalized_waveform(waveform: Waveform, config: EncoderConfig) -> Waveform:

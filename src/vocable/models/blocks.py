@@ -22,6 +22,14 @@ _MOST_WRITTEN_OUT = 1024
 """Frames of an utterance up to which a matrix of all pairs is kept for the backward pass, on a processor."""
 
 
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a linear layer that begins as HuBERT's do, after BERT's: small, without bias."""
+    made = nn.Linear(inputs, outputs)
+    nn.init.normal_(made.weight, std=0.02)
+    nn.init.zeros_(made.bias)
+    return made
+
+
 class BlockStates(NamedTuple):
     """What a block makes of each frame."""
 
@@ -39,8 +47,8 @@ class Attention(nn.Module):
     def __init__(self, config: EncoderConfig, dropout: float = 0.0) -> None:
         super().__init__()
         self._heads, self._dropout = config.heads, dropout
-        self.query_key_value = nn.Linear(config.dim, 3 * config.dim)
-        self.output = nn.Linear(config.dim, config.dim)
+        self.query_key_value = _linear(config.dim, 3 * config.dim)
+        self.output = _linear(config.dim, config.dim)
         self.gate: Gate | None = None if config.relative_positions is None else Gate(config)
 
     def forward(self, stream: Tensor, lengths: Sequence[int], biases: Sequence[Tensor] | None) -> Tensor:
@@ -105,7 +113,7 @@ class Gate(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self._heads = config.heads
-        self.linear = nn.Linear(config.dim // config.heads, 8)
+        self.linear = _linear(config.dim // config.heads, 8)
         self.scale = nn.Parameter(torch.ones(1, config.heads, 1, 1))
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -122,8 +130,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: EncoderConfig, dropout: float = 0.0) -> None:
         super().__init__()
         self._dropout = dropout
-        self.inner = nn.Linear(config.dim, config.ffn_dim)
-        self.outer = nn.Linear(config.ffn_dim, config.dim)
+        self.inner = _linear(config.dim, config.ffn_dim)
+        self.outer = _linear(config.ffn_dim, config.dim)
 
     def forward(self, stream: Tensor) -> Tensor:
         """Return what is added to each frame."""

@@ -23,7 +23,7 @@ class PositionalConvolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.dim))
         nn.init.normal_(self.direction, std=math.sqrt(4 / (width * config.dim)))
         with torch.no_grad():
-            self.gain.copy_(self.direction.norm(dim=(0, 1), keepdim=True))
+            self.gain.copy_(_gains_of(self.direction))
 
     def weight(self) -> Tensor:
         """Return the convolution's weights, of shape (dim, dim / groups, width)."""
@@ -46,6 +46,44 @@ class PositionalConvolution(nn.Module):
         weight = self.weight()
         made = functional.conv1d(frames.mT, weight, self.bias, padding=weight.shape[2] // 2, groups=self._groups)
         return functional.gelu(made[:, :, : frames.shape[1]].mT)
+
+
+class PlainPositionalConvolution(PositionalConvolution):
+    """The same, whose weights are learnt as they are, without gains; for training.
+
+    Gains move by a learning rate that suits single weights, so a short training leaves them about where they were, and with them
+    how much of its neighbourhood a frame holds. Without them small models learn frames whose units tell more of phones.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config)
+        del self.gain
+
+    def weight(self) -> Tensor:
+        """Return the convolution's weights, of shape (dim, dim / groups, width)."""
+        return self.direction
+
+
+def with_gains(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return an encoder's tensors with the gains that its positional convolution has, if it was trained without them."""
+    if _GAIN in tensors or _DIRECTION not in tensors:
+        return tensors
+    return {**tensors, _GAIN: _gains_of(tensors[_DIRECTION])}
+
+
+def without_gains(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return an encoder's tensors for a training without gains."""
+    made = dict(tensors)
+    made[_DIRECTION] = torch._weight_norm(made[_DIRECTION], made.pop(_GAIN), 2)  # noqa: SLF001
+    return made
+
+
+_GAIN, _DIRECTION = "positions.gain", "positions.direction"
+
+
+def _gains_of(direction: Tensor) -> Tensor:
+    gains: Tensor = direction.norm(dim=(0, 1), keepdim=True)
+    return gains
 
 
 def bucket_of_distance(distance: Tensor, positions: RelativePositions) -> Tensor:

@@ -55,7 +55,7 @@ def _yaml(content: bytes) -> Any:
 def with_options(values: Mapping[str, Any], options: Sequence[str]) -> Values:
     """Return settings in which options such as `training.steps=1000` take the place of what was there.
 
-    Values are written as in TOML; what can't be one is taken as text.
+    Values are written as in TOML, and `null` for none; what can't be one is taken as text.
 
     Raises:
         InputError: an option has no name or no value, or goes below one that has no parts.
@@ -81,6 +81,8 @@ def _copied(values: Mapping[str, Any]) -> Values:
 
 
 def _value(text: str) -> Any:
+    if text == "null":  # TOML has no word for it; YAML's and hydra's
+        return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -59,6 +59,8 @@ class ModelSettings:
     mel_normalization: Literal["none", "utterance"] = "utterance"
     position_width: int = 128
     position_groups: int = 16
+    position_gains: bool = True
+    """Learn the positional convolution's weights as directions and gains, as HuBERT does; files have gains in either case."""
     waveform_normalization: WaveformNormalization = "none"
     sample_rate: int = 16000
     init: str | None = None

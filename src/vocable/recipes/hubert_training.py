@@ -23,6 +23,7 @@ from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Work
 from vocable.features.encoder_layer import EncoderFile
 from vocable.models.config import EncoderConfig
+from vocable.models.positions import PlainPositionalConvolution, with_gains, without_gains
 from vocable.models.taps import Tap
 from vocable.pretraining.hubert import HubertObjective, heads_of
 from vocable.pretraining.labelled_audio import LabelledAudio
@@ -88,6 +89,8 @@ def made_objective(settings: HubertSettings, config: EncoderConfig, clusters: Se
     """Return the model, and the digest of what it begins with, if that isn't random."""
     torch.manual_seed(derived_seed(settings.training.seed))
     objective = HubertObjective(config, clusters, settings.loss, settings.regularization)
+    if not settings.model.position_gains:
+        objective.encoder.positions = PlainPositionalConvolution(config)
     return objective, "" if settings.model.init is None else _begin_with(objective, settings.model.init)
 
 
@@ -140,6 +143,7 @@ def _trainer(settings: HubertSettings, config: EncoderConfig, data: TrainingData
 def _identity(settings: HubertSettings, config: EncoderConfig, data: TrainingData, began: str) -> Header:
     return {
         "encoder": config.to_json(),
+        "position_gains": settings.model.position_gains,
         "regularization": asdict(settings.regularization),
         "masks": asdict(settings.masks),
         "loss": asdict(settings.loss),
@@ -162,7 +166,10 @@ def _begin_with(objective: HubertObjective, source: str) -> str:
             f"{source} is an encoder of another shape than [model] says: give its numbers there; 'vocable inspect' has them"
         )
     own = objective.state_dict()
-    given = {f"encoder.{name}": found.tensors[name] for name in found.tensors}
+    tensors = dict(found.tensors)
+    if isinstance(objective.encoder.positions, PlainPositionalConvolution):
+        tensors = without_gains(tensors)
+    given = {f"encoder.{name}": tensor for name, tensor in tensors.items()}
     given |= {f"encoder.{MASK_EMBEDDING}": found.heads[MASK_EMBEDDING]} if MASK_EMBEDDING in found.heads else {}
     heads = {f"head.{name}": found.heads[name] for name in found.heads if f"head.{name}" in own}
     if f"head.{LABEL_EMBEDDINGS}" in heads:
@@ -178,6 +185,7 @@ def _begin_with(objective: HubertObjective, source: str) -> str:
 
 def _checkpoint(config: EncoderConfig, labels: Sequence[int], weights: Mapping[str, Tensor]) -> EncoderCheckpoint:
     tensors = {name.removeprefix("encoder."): tensor for name, tensor in weights.items() if name.startswith("encoder.")}
+    tensors = with_gains(tensors)
     mask = {MASK_EMBEDDING: tensors.pop(MASK_EMBEDDING)}
     return EncoderCheckpoint(Path(), "vocable", config, Tensors.of(tensors), Tensors.of({**mask, **heads_of(weights, labels)}))
 

@@ -59,8 +59,8 @@ class TrainingData:
         if not settings.labels:
             raise InputError('data.labels names no label set: give their endings, such as ["km"]')
         notes: list[str] = []
-        train = _split(settings, settings.train, config, notes)
-        valid = None if settings.valid is None else _split(settings, settings.valid, config, notes)
+        train = _split(settings, "train", settings.train, config, notes)
+        valid = None if settings.valid is None else _split(settings, "valid", settings.valid, config, notes)
         if valid is not None:
             _check_one_codebook(settings, train, valid)
         clusters = tuple(
@@ -72,11 +72,12 @@ class TrainingData:
         return cls(train, valid, clusters, tuple(notes))
 
 
-def _split(settings: DataSettings, name: str, config: EncoderConfig, notes: list[str]) -> Split:
+def _split(settings: DataSettings, part: str, name: str, config: EncoderConfig, notes: list[str]) -> Split:
     path = settings.folder / f"{name}.tsv"
     if not path.is_file():
         raise InputError(
-            f"{path} isn't there: make it with 'vocable prepare', or say with data.folder and data.{name} where it is"
+            f"{path} isn't there: make it with 'vocable prepare', or say with data.folder and data.{part} where it is"
+            f"{'; data.valid=null trains without' if part == 'valid' else ''}"
         )
     manifest = read_manifest(path, config.sample_rate)
     if (manifest.samples < 0).any():
