@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,6 +182,15 @@ def test_killed_anywhere_it_ends_with_the_same_weights(labelled: Path, tmp_path:
     assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
+def test_what_all_processes_would_refuse_is_said_once(labelled: Path, tmp_path: Path) -> None:
+    refused = command(labelled, tmp_path / "out", "data.train=nothing", processes=2)
+    made = subprocess.run(refused, capture_output=True, text=True, check=False)
+    assert made.returncode == 1
+    assert "nothing.tsv isn't there" in made.stderr
+    assert made.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_torchrun_restarts_what_was_killed(labelled: Path, tmp_path: Path) -> None:
     ended(labelled, tmp_path / "whole", processes=2)
@@ -229,6 +239,16 @@ def test_fsdp_and_ddp_learn_the_same(labelled: Path, tmp_path: Path) -> None:
         ):  # what is added to all keys alike changes nothing: its gradient is rounding alone
             ddp[name], fsdp[name] = (torch.cat([part[:32], part[64:]]) for part in (ddp[name], fsdp[name]))
     assert max(float((ddp[name] - fsdp[name]).abs().max()) for name in ddp) <= 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_compiled_blocks_learn_the_same(labelled: Path, tmp_path: Path) -> None:
+    options = ("training.steps=2", "data.valid=null", "regularization.dropout=0", "regularization.attention_dropout=0")
+    ended(labelled, tmp_path / "plain", *options)
+    ended(labelled, tmp_path / "compiled", *options, "training.compile=true")
+    plain, compiled = weights(tmp_path / "plain"), weights(tmp_path / "compiled")
+    assert all(torch.allclose(plain[name], compiled[name], atol=2e-5, rtol=1e-4) for name in plain)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

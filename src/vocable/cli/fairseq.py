@@ -340,12 +340,13 @@ def hydra_train(
     import torch
 
     from vocable.recipes.fairseq_training import read_fairseq_training
-    from vocable.recipes.hubert_training import train_hubert
+    from vocable.recipes.hubert_training import check_training, train_hubert
     from vocable.training.trainer import InterruptedTraining
 
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     found = read_fairseq_training(config_dir, config_name, options, half=place.startswith("cuda"))
-    launch(max(1, min(found.world, torch.cuda.device_count())) if place == "cuda" else 1)
+    processes = max(1, min(found.world, torch.cuda.device_count())) if place == "cuda" else 1
+    launch(processes, lambda: check_training(found.settings, place, processes))
     if found.idle:
         print(f"without effect here: {', '.join(found.idle)}")
     try:

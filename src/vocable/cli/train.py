@@ -59,10 +59,10 @@ def hubert(
 
         print_table(f"a training in {out}", plan_training(settings, device, threads))
         return
-    launch(processes)
-    from vocable.recipes.hubert_training import train_hubert
+    from vocable.recipes.hubert_training import check_training, train_hubert
     from vocable.training.trainer import InterruptedTraining
 
+    launch(processes, lambda: check_training(settings, device, processes))
     try:
         made = train_hubert(settings, out, device, threads, overwrite)
     except InterruptedTraining as stopped:

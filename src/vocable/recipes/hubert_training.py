@@ -36,7 +36,7 @@ from vocable.recipes.training_data import Split, TrainingData
 from vocable.report.training_report import runs_in, training_report
 from vocable.timelines.alignments import Alignments
 from vocable.training.trainer import Hooks, Trainer, derived_seed
-from vocable.training.world import World, joined
+from vocable.training.world import World, joined, place_of
 from vocable.units.usage import entropy_of
 
 _VALIDATION_SEED = 7
@@ -75,6 +75,22 @@ def train_hubert(
         if world.is_first:
             write_text(out / "report.html", training_report(out.resolve().name, runs_in(out)))
     return out / "model"
+
+
+def check_training(settings: HubertSettings, device: str, processes: int) -> None:
+    """Refuse what every process of a training would refuse; nothing is written.
+
+    Args:
+        settings: of the training.
+        device: `cpu`, `cuda` (each process its own), `cuda:1` or `mps`.
+        processes: how many are to train together.
+
+    Raises:
+        InputError: something given can't be used.
+        MismatchError: labels don't belong to the audio or the model.
+    """
+    place_of(device, processes - 1, processes)
+    TrainingData.read(settings.data, settings.model.config())
 
 
 def write_initial(settings: HubertSettings, out: Path) -> None:
