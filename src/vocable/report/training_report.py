@@ -29,7 +29,8 @@ _STYLE = """
 body { font: 15px/1.5 sans-serif; color: #222; max-width: 1340px; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; margin: 1em 0; }
 td, th { padding: .2em .8em; border-bottom: 1px solid #ddd; text-align: right; }
-td:first-child, th:first-child { text-align: left; } .charts { display: flex; flex-wrap: wrap; gap: 12px; }
+td:first-child, th:first-child { text-align: left; } .charts svg { width: 100%; height: auto; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 12px; }
 pre { background: #f6f6f6; padding: 1em; overflow-x: auto; font-size: 13px; }
 """
 
@@ -98,7 +99,8 @@ def training_report(title: str, runs: Sequence[TrainingRun], tables: Sequence[Ta
     if pictures:
         parts.append(f'<div class="charts">{"".join(pictures)}</div>')
     for run in runs:
-        parts += [f"<h2>{escape(run.name)}</h2>", _summary(run), f'<div class="charts">{"".join(_charts(run))}</div>']
+        parts += [] if [run.name] == [title] else [f"<h2>{escape(run.name)}</h2>"]
+        parts += [_summary(run), f'<div class="charts">{"".join(_charts(run))}</div>']
         if run.settings:
             settings = escape(json.dumps(run.settings, indent=2, ensure_ascii=False))
             parts.append(f"<details><summary>settings</summary><pre>{settings}</pre></details>")
