@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -94,8 +95,22 @@ def killed_after(step: int, labelled: Path, out: Path, *options: str, processes:
         time.sleep(0.005)
     time.sleep(later)
     assert process.poll() is None, "it ended before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)  # torchrun's own processes are of other groups
     process.wait()
+    begun = time.monotonic()
+    while running(out):
+        assert time.monotonic() - begun < 5, "processes outlive torchrun"
+        time.sleep(0.02)
+
+
+def running(out: Path) -> list[int]:
+    """Return the processes that were told to train in a folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(out).encode() in file.read_bytes().split(b"\0"):
+                found.append(int(file.parent.name))
+    return found
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

@@ -20,8 +20,9 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from training.toy import Toy, ToyData, exported, same, toy_trainer, weights_in
 from vocable.errors import DiskFullError, InputError
 from vocable.training import checkpointing
+from vocable.training.interruption import InterruptedTraining
 from vocable.training.records import read_records
-from vocable.training.trainer import Hooks, InterruptedTraining
+from vocable.training.trainer import Hooks
 from vocable.training.world import World
 
 
@@ -83,7 +84,7 @@ def test_losses_are_divided_by_all_that_a_step_counts(tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path, steps=1, toy=toy, validation=None)
     before = {name: value.detach().clone() for name, value in toy.named_parameters()}
     made = [ToyData().make(at) for at in range(2)]
-    from vocable.training.trainer import derived_seed
+    from vocable.training.seeds import derived_seed
 
     total = sum(len(item.batch.values) for item in made)
     for at, item in enumerate(made):
@@ -130,7 +131,7 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(
         tensors.unlink()
     data = ToyData()
     toy_trainer(tmp_path, data=data).run()
-    assert "the one before it is taken" in capsys.readouterr().err
+    assert "an older one is looked for" in capsys.readouterr().err
     assert min(data.made) == 10
     assert same(weights_in(tmp_path), weights_in(undisturbed))
 

@@ -12,7 +12,7 @@ from vocable.audio.faults import write_skipped
 from vocable.cli.launching import launch
 from vocable.cli.options import Running
 from vocable.cli.tables import report_skipped, shown
-from vocable.errors import InputError, VocableError
+from vocable.errors import InputError
 from vocable.execution.engine import Engine
 from vocable.features.encoder_layer import EncoderFile, Precision, resolved_precision
 from vocable.models.config import WaveformNormalization
@@ -341,7 +341,6 @@ def hydra_train(
 
     from vocable.recipes.fairseq_training import read_fairseq_training
     from vocable.recipes.hubert_training import check_training, train_hubert
-    from vocable.training.trainer import InterruptedTraining
 
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     found = read_fairseq_training(config_dir, config_name, options, half=place.startswith("cuda"))
@@ -349,10 +348,7 @@ def hydra_train(
     launch(processes, lambda: check_training(found.settings, place, processes))
     if found.idle:
         print(f"without effect here: {', '.join(found.idle)}")
-    try:
-        made = train_hubert(found.settings, found.out, place, threads)
-    except InterruptedTraining as stopped:
-        raise VocableError(str(stopped)) from stopped
+    made = train_hubert(found.settings, found.out, place, threads)
     print(f"{made}: the model")
 
 

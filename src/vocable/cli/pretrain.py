@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vocable.cli.options import Running
-from vocable.errors import InputError, VocableError
+from vocable.errors import InputError
 from vocable.recipes.iterations_settings import read_iterations
 
 
@@ -43,11 +43,7 @@ def pretrain(
         raise InputError(f"--processes {processes}: give 1 or more")
     settings = read_iterations(recipe, options)
     from vocable.recipes.iterations import Place, Pretraining
-    from vocable.training.trainer import InterruptedTraining
 
     place = Place(work=running.work(), device=running.device, threads=threads, processes=processes)
-    try:
-        page = Pretraining(settings, out, place, overwrite).run()
-    except InterruptedTraining as stopped:
-        raise VocableError(str(stopped)) from stopped
+    page = Pretraining(settings, out, place, overwrite).run()
     print(f"{page}: curves and scores")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vocable.cli.launching import launch
 from vocable.cli.tables import print_table
-from vocable.errors import InputError, VocableError
+from vocable.errors import InputError
 from vocable.recipes.hubert_settings import read_settings
 
 
@@ -60,11 +60,7 @@ def hubert(
         print_table(f"a training in {out}", plan_training(settings, device, threads))
         return
     from vocable.recipes.hubert_training import check_training, train_hubert
-    from vocable.training.trainer import InterruptedTraining
 
     launch(processes, lambda: check_training(settings, device, processes))
-    try:
-        made = train_hubert(settings, out, device, threads, overwrite)
-    except InterruptedTraining as stopped:
-        raise VocableError(str(stopped)) from stopped
+    made = train_hubert(settings, out, device, threads, overwrite)
     print(f"{made}: the model")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ from vocable.recipes.scoring import Truth
 from vocable.recipes.training_data import Split, TrainingData
 from vocable.report.training_report import runs_in, training_report
 from vocable.timelines.alignments import Alignments
-from vocable.training.trainer import Hooks, Trainer, derived_seed
+from vocable.training.run_folder import only_training
+from vocable.training.seeds import derived_seed
+from vocable.training.trainer import Hooks, Trainer, check_shares
 from vocable.training.world import World, joined, place_of
 from vocable.units.usage import entropy_of
 
@@ -61,10 +64,11 @@ def train_hubert(
         DiskFullError: a checkpoint can't be written; the one before it stands.
     """
     config = settings.model.config()
-    with joined(device) as world:
+    with joined(device) as world, ExitStack() as stack:
         data = TrainingData.read(settings.data, config)
         _claim(out)
         if world.is_first:
+            stack.enter_context(only_training(out))
             for note in dict.fromkeys(data.notes):
                 print(f"note: {note}", flush=True)
         world.barrier()
@@ -90,6 +94,7 @@ def check_training(settings: HubertSettings, device: str, processes: int) -> Non
         MismatchError: labels don't belong to the audio or the model.
     """
     place_of(device, processes - 1, processes)
+    check_shares(settings.batches.micro_batches, settings.training, processes)
     TrainingData.read(settings.data, settings.model.config())
 
 
@@ -244,7 +249,7 @@ def _claim(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder for the run")
-    others = [item for item in out.iterdir() if not item.match("run*.jsonl")] if out.is_dir() else []
+    others = [item for item in out.iterdir() if not item.match("run*.jsonl") and item.name != ".lock"] if out.is_dir() else []
     if others and not (out / "settings.json").exists():
         raise InputError(f"{out} holds something that is no training: give another folder")
     out.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -134,8 +135,7 @@ class Pretraining:
         given += ["--overwrite"] if self._overwrite else []
         if place.threads is not None:
             given += ["--threads", str(place.threads)]
-        ended = subprocess.run([sys.executable, "-m", "vocable", "train", "hubert", str(settings), *given], check=False)
-        if ended.returncode:
+        if _run([sys.executable, "-m", "vocable", "train", "hubert", str(settings), *given]):
             raise VocableError(
                 f"iteration {number} ended before it was done: mend what it said above, and run the same command again"
             )
@@ -225,6 +225,18 @@ class _Layers:
 def _named(frames: FrameChoice) -> str:
     what = frames.features if frames.encoder is None else f"layer {frames.layer} of {frames.encoder}"
     return what if frames.normalize == "none" else f"{what}, normalised per {frames.normalize}"
+
+
+def _run(command: list[str]) -> int:
+    """Run a command, which is told of a SIGTERM, too; return its exit code."""
+    with subprocess.Popen(command) as child:
+        before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        try:
+            return child.wait()
+        except KeyboardInterrupt:  # which it got, too
+            return child.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _say(line: str) -> None:

@@ -54,21 +54,22 @@ class Checkpoints:
         self._folder, self._keep, self._world = folder, keep, world
 
     def latest(self, identity: str, overwrite: bool = False) -> Checkpoint | None:
-        """Return the newest that is whole, if there is one.
+        """Return the newest that is whole, if there is one; the first process asks.
 
         Args:
             identity: digest of what the training depends on.
             overwrite: take none of a training with other settings for one, and let it be replaced.
 
         Raises:
-            InputError: it is of a training with other settings.
+            InputError: it is of a training with other settings, or none is whole.
         """
+        broken = None
         for folder in sorted(self._named(), reverse=True):
             try:
                 found = _opened(folder)
             except VocableError as error:
-                if self._world.is_first:
-                    print(f"warning: {error}; the one before it is taken", file=sys.stderr, flush=True)
+                broken = error
+                print(f"warning: {error}; an older one is looked for", file=sys.stderr, flush=True)
                 continue
             if read_field(folder / _STATE, found.state, "identity", TEXT) != identity:
                 if overwrite:
@@ -77,13 +78,19 @@ class Checkpoints:
                     f"{folder} is of a training with other settings or data: give another folder, or --overwrite to begin anew"
                 )
             return found
+        if broken is not None and not overwrite:
+            raise InputError(f"no checkpoint in {self._folder} is whole: give another folder, or --overwrite to begin anew")
         return None
 
     def clear(self) -> None:
-        """Remove all of them; the first process does."""
-        self._world.barrier()  # all have looked
-        if self._world.is_first:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove all of them."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def drop_after(self, step: int) -> None:
+        """Remove the broken ones that were passed over, which would count among the latest."""
+        for folder in self._named():
+            if folder.name > f"step-{step:08d}":
+                shutil.rmtree(folder, ignore_errors=True)
 
     def save(self, step: int, tensors: dict[str, Any], state: Header) -> None:
         """Write a checkpoint with all processes, and remove older ones.

@@ -18,13 +18,14 @@ class Loader:
         data: what makes them.
         positions: of those that are wanted.
         threads: how many are made at once.
+        ahead: how many are made before they are asked for, at least: as many as are taken in a row.
     """
 
-    def __init__(self, data: Data, positions: Iterable[int], threads: int = 2) -> None:
+    def __init__(self, data: Data, positions: Iterable[int], threads: int = 2, ahead: int = 1) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         self._data, self._positions = data, iter(positions)
         self._coming: deque[Future[Made]] = deque()
-        self._ahead = 2 * threads
+        self._ahead = max(2 * threads, ahead)
         self.waited = 0.0
         """Seconds that somebody waited for a micro-batch."""
 

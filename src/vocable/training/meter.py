@@ -48,7 +48,7 @@ class Meter:
         names = sorted(self._sums)
         flat = [float(torch.stack(self._loss).sum()), *(float(part) for name in names for part in self._sums[name])]
         waited, loader.waited = loader.waited, 0.0
-        loss, *flat, bad = world.summed([*flat, unreadable])
+        loss, *flat = world.summed(flat)
         values = {"loss": loss / max(self._weight, 1e-12)}
         values |= {name: flat[2 * at] / max(flat[2 * at + 1], 1e-12) for at, name in enumerate(names)}
         values |= {
@@ -58,7 +58,7 @@ class Meter:
             "steps_per_second": len(self._norms) / elapsed,
             "audio_per_second": self._seconds / elapsed,
             "waited": waited / elapsed,
-            "unreadable": bad,
+            "unreadable": float(unreadable),
         }
         self._clear()
         return values
@@ -72,9 +72,6 @@ def record_in_words(values: dict[str, float]) -> str:
     """Return what of a record is shown while a training runs."""
     named = {name: value for name, value in values.items() if name in _SHOWN or "accuracy" in name}
     return f"{in_words(named)}, {values['audio_per_second']:,.0f} audio-hours per hour"
-
-
-_SHOWN = ("loss", "learning_rate", "gradient_norm")
 
 
 def in_words(values: dict[str, float]) -> str:

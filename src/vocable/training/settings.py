@@ -68,6 +68,8 @@ class TrainingSettings:
     """Steps between two records."""
     validate_every: int = 5000
     checkpoint_every: int = 5000
+    checkpoint_minutes: float = 30.0
+    """A checkpoint is also written where the last one is older, so that no more than this is lost."""
     keep: int = 2
     """How many of the latest checkpoints stay, beside the best."""
     trackers: tuple[TrackerName, ...] = ()
@@ -79,6 +81,8 @@ class TrainingSettings:
         for name in ("steps", "log_every", "validate_every", "checkpoint_every", "keep", "loaders"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}: give 1 or more")
+        if not self.checkpoint_minutes > 0:
+            raise InputError(f"checkpoint_minutes {self.checkpoint_minutes}: give more than 0")
         if self.seed < 0:
             raise InputError(f"seed {self.seed}: give 0 or more")
         _one_of("precision", self.precision, "float32", "bfloat16", "float16")

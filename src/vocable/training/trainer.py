@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import re
-import shutil
-import signal
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,20 +19,22 @@ from vocable.artefacts.headers import Header, digest_of
 from vocable.errors import InputError
 from vocable.execution.progress import progress
 from vocable.training.checkpointing import Checkpoints
+from vocable.training.interruption import InterruptedTraining, asked_to_end
 from vocable.training.loading import Loader
 from vocable.training.meter import Meter, in_words, record_in_words
 from vocable.training.objective import Data, Losses, Made
 from vocable.training.records import Records, read_records
+from vocable.training.run_folder import RunFolder
+from vocable.training.seeds import derived_seed
 from vocable.training.settings import TrainingSettings
+from vocable.training.validation import validated
 from vocable.training.world import World
 from vocable.training.wrapping import Wrapped
 
 MOST_UNREADABLE = 0.01
 """Part of the utterances that may be unreadable before training stops."""
-
-
-class InterruptedTraining(Exception):
-    """Somebody asked the process to end; all that was learnt is in a checkpoint."""
+_LEAST_SCALE = 1e-4
+"""Of float16's loss: where it has fallen so far, gradients aren't finite any more (fairseq's limit)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,17 +97,10 @@ class Trainer:
             DiskFullError: a checkpoint can't be written; the one before it stands.
             InterruptedTraining: the process was asked to end, and wrote a checkpoint.
         """
-        if self.micro_batches < self.world.size:
-            raise InputError(
-                f"a step has {self.micro_batches} micro-batches, and there are {self.world.size} processes: give batches of more "
-                "seconds, or micro-batches of fewer"
-            )
-        if self.settings.parallel == "fsdp" and self.micro_batches % self.world.size:
-            raise InputError(
-                f"parallel fsdp takes all processes through equally many micro-batches: a step has {self.micro_batches} for "
-                f"{self.world.size} processes; give batches of other seconds, or take ddp"
-            )
+        check_shares(self.micro_batches, self.settings, self.world.size)
         run = _Run(self)
+        if run.is_done():
+            return
         with run.opened():
             if run.step == 0:
                 run.check_first_loss()
@@ -115,6 +108,29 @@ class Trainer:
                 run.one_step()
                 run.after_step()
             run.finish()
+
+
+def check_shares(micro_batches: int, settings: TrainingSettings, processes: int) -> None:
+    """Refuse a step that processes can't share.
+
+    Args:
+        micro_batches: of a step.
+        settings: of the training.
+        processes: how many are to train together.
+
+    Raises:
+        InputError: some would have nothing to do, or FSDP's not equally much.
+    """
+    if micro_batches < processes:
+        raise InputError(
+            f"a step has {micro_batches} micro-batches, and there are {processes} processes: give more batches.seconds, or fewer "
+            "batches.micro_seconds"
+        )
+    if settings.parallel == "fsdp" and micro_batches % processes:
+        raise InputError(
+            f"parallel fsdp takes all processes through equally many micro-batches: a step has {micro_batches} for "
+            f"{processes} processes; give other batches.seconds, or take ddp"
+        )
 
 
 class _Run:
@@ -128,12 +144,19 @@ class _Run:
         self._scaler = torch.amp.GradScaler(self._device.type, init_scale=2.0**7, enabled=settings.precision == "float16")
         self._checkpoints = Checkpoints(trainer.folder / "checkpoints", settings.keep, trainer.world)
         self._identity = digest_of([settings.identity(), trainer.identity, trainer.micro_batches])
+        self._folder = RunFolder(trainer.folder, self._identity)
         self._unreadable: dict[int, str] = {}
         self._best: dict[str, float] = {}
         self._meter = Meter()
         self._warned: set[str] = set()
-        self._stop = threading.Event()
+        self._ending = self._due = False
+        """Whether the processes have agreed to end after this step, or to write a checkpoint."""
+        self._saved = time.monotonic()
         self.step = 0
+
+    def is_done(self) -> bool:
+        """Tell whether this very training was done before, and its model stands."""
+        return self._world.of_first(self._world.is_first and self._folder.is_done())
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -148,23 +171,25 @@ class _Run:
                 left = self._settings.steps - self.step
                 self._shown = stack.enter_context(progress(self._asked.folder.name, float(left), "steps"))
                 self._records = stack.enter_context(Records(path, self.step, self._settings.trackers, described))
-            self._loader = stack.enter_context(Loader(self._asked.data, self._positions(), self._settings.loaders))
-            stack.enter_context(_asked_to_end(self._stop))
+            own = len(self._own(0))
+            self._loader = stack.enter_context(Loader(self._asked.data, self._positions(), self._settings.loaders, own))
+            self._stop = stack.enter_context(asked_to_end())
             yield
 
     def one_step(self) -> None:
         """Make one update."""
         made = [next(self._loader) for _ in self._own(self.step)]
-        for item in made:
-            self._unreadable |= item.unreadable
+        unreadable = {row: why for item in made for row, why in item.unreadable.items() if row not in self._unreadable}
         weights = [self._asked.objective.weight(item.batch) for item in made]  # type: ignore[operator]
         seconds = sum(item.batch.seconds for item in made)
-        total, seconds, unreadable, stop = self._world.summed(
-            [sum(weights), seconds, len(self._unreadable), float(self._stop.is_set())]
+        total, seconds, unknown, stop, due = self._world.summed(
+            [sum(weights), seconds, len(unreadable), self._stop.is_set(), self._world.is_first and self._is_due()]
         )
-        if stop:
-            self._stop.set()
-        self._check_readable(unreadable)
+        self._ending, self._due = bool(stop), bool(due)  # as all processes know it, whatever reaches one of them meanwhile
+        if unknown:
+            for theirs in self._world.gathered(unreadable):
+                self._unreadable |= theirs
+            self._check_readable()
         rate = self._settings.optimizer.learning_rate * self._settings.schedule.factor(self.step, self._settings.steps)
         for group in self._wrapped.optimizer.param_groups:
             group["lr"] = rate
@@ -180,6 +205,8 @@ class _Run:
             self._check_finite(norm)
         self._scaler.step(self._wrapped.optimizer)
         self._scaler.update()
+        if self._device.type == "cpu":
+            self._check_scale()
         self._wrapped.optimizer.zero_grad(set_to_none=True)
         self._meter.count(norm, rate, seconds, total, self._settings.optimizer.clip_norm)
         self.step += 1
@@ -194,14 +221,16 @@ class _Run:
         validated = self.step % settings.validate_every == 0 or last
         if validated and self._asked.validation is not None:
             self._validate(self._asked.validation)
-        if self.step % settings.checkpoint_every == 0 or last or self._stop.is_set():
+        if self.step % settings.checkpoint_every == 0 or last or self._ending or self._due:
             self._save()
-        if self._stop.is_set() and not last:
+        if self._ending and not last:
             raise InterruptedTraining(f"stopped after step {self.step}; the same command goes on from there")
 
     def finish(self) -> None:
-        """Write the model."""
+        """Write the model, and that it is done."""
         self._export(self._asked.folder / "model")
+        if self._world.is_first:
+            self._folder.note_done(self.step)
 
     def check_first_loss(self) -> None:
         """Warn where the loss of a validation batch isn't what it is before anything was learnt."""
@@ -250,11 +279,15 @@ class _Run:
             losses: Losses = model(made.batch.to(self._device))
         return losses
 
-    def _check_readable(self, unreadable: float) -> None:
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._saved > 60 * self._settings.checkpoint_minutes
+
+    def _check_readable(self) -> None:
+        unreadable = len(self._unreadable)
         if unreadable > MOST_UNREADABLE * self._asked.data.utterances and unreadable >= 2:
-            row, why = next(iter(self._unreadable.items()), (-1, "in another process"))
+            row, why = next(iter(self._unreadable.items()))
             raise InputError(
-                f"{unreadable:.0f} of {self._asked.data.utterances} utterances can't be read, such as the one of manifest row "
+                f"{unreadable} of {self._asked.data.utterances} utterances can't be read, such as the one of manifest row "
                 f"{row + 1} ({why}): mend them, or make the manifest anew; the last checkpoint stands as it was"
             )
 
@@ -265,9 +298,17 @@ class _Run:
                 "the last checkpoint stands as it was"
             )
 
+    def _check_scale(self) -> None:
+        if self._scaler.is_enabled() and self._scaler.get_scale() <= _LEAST_SCALE:
+            raise InputError(
+                f"gradients aren't finite in float16 however they are scaled, up to step {self.step + 1}: give a smaller "
+                "learning_rate or clip_norm, or precision bfloat16; the last checkpoint stands as it was"
+            )
+
     def _record(self) -> None:
         values = self._meter.taken(self._world, self._loader, len(self._unreadable))
         self._check_finite(torch.tensor(values["gradient_norm"]))
+        self._check_scale()
         if not self._world.is_first:
             return
         values["epoch"] = self.step * self._asked.micro_batches / self._asked.data.micro_batches
@@ -286,25 +327,13 @@ class _Run:
 
     def _validate(self, data: Data) -> None:
         self._asked.objective.eval()
-        summed: dict[str, Tensor] = {}
-        loss = weight = 0.0
-        last, size = data.micro_batches - 1, self._world.size
-        # FSDP's processes have to go through the model equally often: some look at the last micro-batch once more than counts.
-        own = range(self._world.rank, self._world.rank + -(-data.micro_batches // size) * size, size)
-        with torch.no_grad(), Loader(data, (min(at, last) for at in own), self._settings.loaders) as loader:
-            for position, made in zip(own, loader, strict=True):
-                losses = self._forward(self._asked.objective, made, min(position, last))
-                if position > last:
-                    continue
-                loss += float(losses.loss)
-                weight += self._asked.objective.weight(made.batch)  # type: ignore[operator]
-                for name, value in losses.metrics.items():
-                    summed[name] = summed.get(name, torch.zeros(2)) + value.detach().float().cpu()
-        loss, weight = self._world.summed([loss, weight])
-        names = sorted(summed)
-        flat = self._world.summed([float(part) for name in names for part in summed[name]])
-        values = {"loss": loss / max(weight, 1e-12)}
-        values |= {name: flat[2 * at] / max(flat[2 * at + 1], 1e-12) for at, name in enumerate(names)}
+        values = validated(
+            data,
+            self._world,
+            self._settings.loaders,
+            lambda made, position: self._forward(self._asked.objective, made, position),
+            lambda made: self._asked.objective.weight(made.batch),  # type: ignore[operator]
+        )
         weights = self._wrapped.weights() if self._asked.hooks.measure is not None or self._asked.hooks.export is not None else {}
         if self._world.is_first:
             if self._asked.hooks.measure is not None:
@@ -312,22 +341,18 @@ class _Run:
             self._records.log("valid", self.step, values)
             print(f"step {self.step}, validation: {in_words(values)}", flush=True)
         better = not self._best or values["loss"] < self._best["loss"]
-        if better:
+        if better and math.isfinite(values["loss"]):
             self._best = {"step": self.step, "loss": values["loss"]}
             if self._world.is_first and self._asked.hooks.export is not None:
-                self._replace(weights, self._asked.folder / "best")
+                self._asked.hooks.export(weights, self._asked.folder / "best")
 
     def _export(self, target: Path) -> None:
         if self._asked.hooks.export is None:
             return
         weights = self._wrapped.weights()
         if self._world.is_first:
-            self._replace(weights, target)
+            self._asked.hooks.export(weights, target)
         self._world.barrier()
-
-    def _replace(self, weights: dict[str, Tensor], target: Path) -> None:
-        assert self._asked.hooks.export is not None
-        self._asked.hooks.export(weights, target)
 
     def _save(self) -> None:
         self._check_finite(self._meter.largest_norm())
@@ -339,15 +364,19 @@ class _Run:
             "unreadable": {str(row): why for row, why in self._unreadable.items()},
         }
         self._checkpoints.save(self.step, {**self._wrapped.state(), "scaler": scaler}, kept)
+        self._saved = time.monotonic()
 
     def _resume(self) -> None:
-        found = self._checkpoints.latest(self._identity, self._asked.overwrite)
+        found = None
+        if self._world.is_first:
+            found = self._checkpoints.latest(self._identity, self._asked.overwrite)
+            if found is None:
+                self._folder.begin_anew(self._asked.overwrite)
+                self._checkpoints.clear()
+            else:
+                self._checkpoints.drop_after(found.step)
+        found = self._world.of_first(found)  # on a shared disk another process might see other files
         if found is None:
-            self._checkpoints.clear()
-            if self._world.is_first:
-                (self._asked.folder / "metrics.jsonl").unlink(missing_ok=True)
-                for name in ("best", "model"):
-                    shutil.rmtree(self._asked.folder / name, ignore_errors=True)
             return
         scaler = {name: torch.tensor(value) for name, value in self._scaler.state_dict().items()}
         tensors = {**self._wrapped.state(), "scaler": scaler}
@@ -358,28 +387,10 @@ class _Run:
         self.step = found.step
         if found.state.get("best") is not None:
             self._best = {"step": found.state["best"], "loss": found.state["best_loss"]}
+        self._unreadable = {int(row): why for row, why in found.state.get("unreadable", {}).items()}
         if self._world.is_first:
-            self._unreadable = {int(row): why for row, why in found.state.get("unreadable", {}).items()}
             print(f"going on from step {found.step} of {self._settings.steps}", flush=True)
-
-
-def derived_seed(*parts: int) -> int:
-    """Return a seed that follows from numbers, and differs widely where they differ little."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little") >> 1
 
 
 def _means(metrics: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(value[0] / value[1].clamp(min=1e-12)) for name, value in metrics.items()}
-
-
-@contextmanager
-def _asked_to_end(stop: threading.Event) -> Iterator[None]:
-    """Note a SIGTERM, which schedulers send before they kill, so that a checkpoint is written first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
 from vocable.errors import InputError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,18 @@ class World:
         distributed.all_reduce(total)
         return [float(value) for value in total.tolist()]
 
+    def gathered(self, value: T) -> list[T]:
+        """Return the values of all processes, in their order."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        distributed.all_gather_object(found, value)
+        return found
+
+    def of_first(self, value: T) -> T:
+        """Return the value of the first process."""
+        return self.gathered(value)[0]
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:
@@ -57,6 +75,7 @@ def joined(device: str) -> Iterator[World]:
     if size == 1:
         yield World(device=place)
         return
+    _die_with_parent()
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=timedelta(minutes=30), device_id=place if place.type == "cuda" else None)
     try:
@@ -67,6 +86,13 @@ def joined(device: str) -> Iterator[World]:
         distributed.destroy_process_group()
 
 
+def _die_with_parent() -> None:
+    """Let the kernel kill this process when torchrun is killed, which can't end its processes then: they are no group of its."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+
+
+_SET_DEATH_SIGNAL = 1
 _FROM_TORCHRUN = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
 
 
