@@ -157,12 +157,46 @@ def test_the_public_file_is_the_papers_training(folder: Path) -> None:
         ([*GIVEN, "task.feat_dir=F"], "of the disentangled variant"),
         ([*GIVEN, "optimizer.adam_betas=both"], "optimizer.adam_betas is 'both', which can't be read"),
         ([*GIVEN, "dataset.max_tokens=1000"], "have to grow in this order"),
+        ([*GIVEN, "task.label_rate=50"], "task.label_rate is 50 and model.label_rate 100"),
+        (
+            [*GIVEN, "lr_scheduler.total_num_update=250000"],
+            "the learning rate's schedule has 250000 updates and the training 400000",
+        ),
+        ([*GIVEN, "lr_scheduler._name=tri_stage", "+lr_scheduler.decay_steps=100"], "schedule has 100 updates"),
     ],
 )
 def test_what_there_is_nothing_here_for_is_refused(folder: Path, options: list[str], said: str) -> None:
     with pytest.raises(InputError) as caught:
         read_fairseq_training(folder, "hubert_base_librispeech", options, half=False)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("false", ["false", "False"])
+def test_options_are_read_as_hydra_reads_them(folder: Path, false: str) -> None:
+    options = [
+        "task.data=D", "task.labels=[km,phn]", "model.label_rate=100", f"+model.layer_norm_first={false}", f"task.normalize={false}",
+        f"common.fp16={false}", f"task.pad_audio={false}", "optimization.lr=[1e-3]", "optimizer.adam_betas=(0.8,0.9)",
+        "checkpoint.keep_interval_updates=-1", "checkpoint.save_interval_updates=0", "checkpoint.save_dir=kept",
+    ]  # fmt: skip
+    found = read_fairseq_training(folder, "hubert_base_librispeech", options, half=True)
+    made = found.settings
+    assert (made.model.pre_norm, made.model.waveform_normalization, made.training.precision) == (False, "none", "float32")
+    assert made.data.labels == ("km", "phn")
+    assert (made.training.optimizer.learning_rate, made.training.optimizer.betas) == (1e-3, (0.8, 0.9))
+    assert min(made.training.keep, made.training.checkpoint_every) > made.training.steps
+    assert found.out == Path("kept")
+
+
+def test_keys_that_are_not_given_are_fairseqs_defaults(tmp_path: Path) -> None:
+    kept = ("common", "task", "dataset", "criterion", "lr_scheduler")
+    lines = "\n".join(part for part in BASE.split("\n\n") if part.startswith(kept) or part.startswith("# @package"))
+    (tmp_path / "few.yaml").write_text(lines)
+    options = [*GIVEN, "optimization.max_update=9", "task.min_sample_size=null"]
+    made = read_fairseq_training(tmp_path, "few", options, half=False).settings
+    assert (made.regularization.dropout, made.regularization.attention_dropout, made.regularization.layer_drop) == (0.1, 0.1, 0)
+    assert (made.masks.probability, made.loss.projection, made.batches.shortest) == (0.65, 768, 0.025)
+    optimizer = made.training.optimizer
+    assert (optimizer.betas, optimizer.eps, optimizer.weight_decay, optimizer.clip_norm) == ((0.9, 0.999), 1e-8, 0, 0)
 
 
 def test_the_line_of_fairseqs_readme_trains(

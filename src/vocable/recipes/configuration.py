@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -29,7 +29,7 @@ def read_values(path: Path) -> Values:
     content = path.read_bytes()
     try:
         if path.suffix in _YAML:
-            values = _yaml(content)
+            values = _yaml(content) or {}
         else:
             values = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
@@ -47,15 +47,37 @@ def _yaml(content: bytes) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(content) or {}
+        return yaml.safe_load(content)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(str(error)) from error
 
 
-def with_options(values: Mapping[str, Any], options: Sequence[str]) -> Values:
+def toml_value(text: str) -> Any:
+    """Return what a value means that is written as in TOML, with `null` for none; what can't be one is text."""
+    if text == "null":  # TOML has no word for it; YAML's and hydra's
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def yaml_value(text: str) -> Any:
+    """Return what a value means that is written as in YAML; what can't be one is text."""
+    try:
+        value = _yaml(text.encode())
+    except ValueError:
+        return text
+    return text if isinstance(value, dict) or "(" in text else value  # Python's pairs are no YAML
+
+
+def with_options(values: Mapping[str, Any], options: Sequence[str], value_of: Callable[[str], Any] = toml_value) -> Values:
     """Return settings in which options such as `training.steps=1000` take the place of what was there.
 
-    Values are written as in TOML, and `null` for none; what can't be one is taken as text.
+    Args:
+        values: the settings.
+        options: others.
+        value_of: what the text of a value means.
 
     Raises:
         InputError: an option has no name or no value, or goes below one that has no parts.
@@ -72,21 +94,12 @@ def with_options(values: Mapping[str, Any], options: Sequence[str]) -> Values:
             if not isinstance(inner, dict):
                 raise InputError(f"{option!r}: {section} is a value and has no parts; look at the settings' names")
             place = inner
-        place[last] = _value(text.strip())
+        place[last] = value_of(text.strip())
     return made
 
 
 def _copied(values: Mapping[str, Any]) -> Values:
     return {name: _copied(value) if isinstance(value, dict) else value for name, value in values.items()}
-
-
-def _value(text: str) -> Any:
-    if text == "null":  # TOML has no word for it; YAML's and hydra's
-        return None
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def built(kind: type[T], values: Mapping[str, Any], where: str) -> T:

@@ -12,7 +12,7 @@ from typing import Any
 from vocable.checkpoints.fairseq_encoder import convolutions_of
 from vocable.errors import InputError
 from vocable.models.config import CONVOLUTIONS
-from vocable.recipes.configuration import Values, built, read_values, with_options
+from vocable.recipes.configuration import Values, built, read_values, with_options, yaml_value
 from vocable.recipes.hubert_settings import HubertSettings
 
 Read = Callable[[Any], Any]
@@ -44,22 +44,24 @@ def read_fairseq_training(folder: Path, name: str, options: Sequence[str], half:
         InputError: a key has a value that there is nothing here for, or data, labels or the label rate are missing.
     """
     path = folder / (name if Path(name).suffix else f"{name}.yaml")
-    given = _flat(with_options(read_values(path), [option.removeprefix("+").removeprefix("+") for option in options]))
-    values = {key: _resolved(value, given) for key, value in given.items()}
+    changes = [option.removeprefix("+").removeprefix("+") for option in options]
+    given = _flat(with_options(read_values(path), changes, yaml_value))
+    values = {key: value for key in given if (value := _resolved(given[key], given)) not in (None, "???")}
     for key in ("task.data", "task.labels"):
-        if values.get(key) in (None, "???"):
+        if key not in values:
             raise InputError(f"{path} needs {key}: give it, such as {key}={_EXAMPLES[key]}")
     _refuse(path, values)
     made: Values = {}
+    taken = {**_DEFAULTS, **values}
     for key, (ours, read) in _RULES.items():
-        if key in values and values[key] not in (None, "???"):
+        if key in taken:
             try:
-                _set(made, ours, read(values[key]))
+                _set(made, ours, read(taken[key]))
             except (ValueError, TypeError, SyntaxError, IndexError) as error:
                 raise InputError(f"{path}: {key} is {values[key]!r}, which can't be read ({error}): mend it") from error
-    world = _combined(made, values, half)
+    world = _combined(path, made, values, half)
     used = {*_RULES, *_COMBINED, *_ONLY}
-    idle = tuple(sorted(key for key in values if key not in used and not key.startswith("hydra.") and values[key] is not None))
+    idle = tuple(sorted(key for key in values if key not in used and not key.startswith("hydra.")))
     out = values.get("hydra.run.dir", values.get("checkpoint.save_dir"))
     return FairseqTraining(built(HubertSettings, made, str(path)), Path(str(out or "outputs")), world, idle)
 
@@ -116,6 +118,29 @@ def _channels(value: Any) -> int:
     return found[0].channels
 
 
+_ALL = 1 << 30  # more steps than any training has
+
+
+def _interval(value: Any) -> int:
+    return int(value) or _ALL  # 0 is never; at the end it is done in any case
+
+
+_DEFAULTS: Values = {
+    "model.dropout": 0.1,
+    "model.attention_dropout": 0.1,
+    "model.final_dim": 0,
+    "model.mask_prob": 0.65,
+    "optimizer.adam_betas": (0.9, 0.999),
+    "optimizer.adam_eps": 1e-8,
+    "optimizer.weight_decay": 0.0,
+    "optimization.clip_norm": 0.0,
+    "task.min_sample_size": 400,  # none; but fewer samples make no frame
+    "dataset.validate_interval_updates": 0,
+    "checkpoint.save_interval_updates": 0,
+    "checkpoint.keep_interval_updates": -1,
+}
+"""What fairseq takes where a key isn't given and vocable's default is another."""
+
 _RULES: dict[str, tuple[str, Read]] = {
     "task.data": ("data.folder", str),
     "task.label_dir": ("data.label_folder", str),
@@ -128,11 +153,11 @@ _RULES: dict[str, tuple[str, Read]] = {
     "dataset.valid_subset": ("data.valid", str),
     "dataset.max_tokens": ("batches.micro_seconds", _seconds),
     "dataset.num_workers": ("training.loaders", lambda value: max(1, int(value))),
-    "dataset.validate_interval_updates": ("training.validate_every", int),
+    "dataset.validate_interval_updates": ("training.validate_every", _interval),
     "common.seed": ("training.seed", int),
     "common.log_interval": ("training.log_every", int),
-    "checkpoint.save_interval_updates": ("training.checkpoint_every", int),
-    "checkpoint.keep_interval_updates": ("training.keep", lambda value: max(1, int(value))),
+    "checkpoint.save_interval_updates": ("training.checkpoint_every", _interval),
+    "checkpoint.keep_interval_updates": ("training.keep", lambda value: int(value) if int(value) >= 0 else _ALL),
     "optimization.max_update": ("training.steps", int),
     "optimization.lr": ("training.optimizer.learning_rate", _first),
     "optimization.clip_norm": ("training.optimizer.clip_norm", float),
@@ -172,7 +197,6 @@ _COMBINED = (
     "common.wandb_project",
     "distributed_training.distributed_world_size",
     "optimization.update_freq",
-    "lr_scheduler._name",
     "lr_scheduler.warmup_updates",
     "lr_scheduler.warmup_steps",
     "lr_scheduler.hold_steps",
@@ -182,7 +206,7 @@ _COMBINED = (
     "lr_scheduler.total_num_update",
     "task.label_rate",
     "checkpoint.save_dir",
-    "optimizer._name",
+    "hydra.run.dir",
 )
 """Keys that are read together."""
 
@@ -217,8 +241,17 @@ def _refuse(path: Path, values: Values) -> None:
         raise InputError("task.feat_dir is of the disentangled variant, which this version doesn't train: leave it out")
 
 
-def _combined(made: Values, values: Values, half: bool) -> int:
-    """Set what follows from several keys; return fairseq's number of processes."""
+def _combined(path: Path, made: Values, values: Values, half: bool) -> int:
+    """Set what follows from several keys; return fairseq's number of processes.
+
+    Raises:
+        InputError: two keys don't go together here.
+    """
+    rate, other = values.get("model.label_rate"), values.get("task.label_rate")
+    if other is not None and rate is not None and float(other) != float(rate):
+        raise InputError(f"{path}: task.label_rate is {other} and model.label_rate {rate}: give one rate, which labels have")
+    if rate is None and other is not None:
+        _set(made, "data.label_rate", float(other))
     world = int(values.get("distributed_training.distributed_world_size") or 1)
     batches = made.setdefault("batches", {})
     micro = batches.setdefault("micro_seconds", 87.5)
@@ -233,6 +266,12 @@ def _combined(made: Values, values: Values, half: bool) -> int:
     ]
     peak = float(training.get("optimizer", {}).get("learning_rate", 5e-4))
     kind = values.get("lr_scheduler._name", "polynomial_decay")
+    whole = _updates_of_schedule(kind, values)
+    if whole is not None and whole != steps:
+        raise InputError(
+            f"{path}: the learning rate's schedule has {whole:g} updates and the training {steps}, and here it ends with the "
+            "training: give as many"
+        )
     warm = float(values.get("lr_scheduler.warmup_updates", values.get("lr_scheduler.warmup_steps")) or 0)
     schedule: Values = {"warmup": min(1.0, warm / steps)}
     if kind == "tri_stage":
@@ -251,6 +290,13 @@ def _combined(made: Values, values: Values, half: bool) -> int:
     if made["loss"].get("projection") == 0:
         made["loss"]["projection"] = made.get("model", {}).get("dim", 768)
     return world
+
+
+def _updates_of_schedule(kind: Any, values: Values) -> float | None:
+    if kind == "tri_stage":
+        return sum(float(values.get(f"lr_scheduler.{name}_steps", 0)) for name in ("warmup", "hold", "decay"))
+    total = values.get("lr_scheduler.total_num_update") if kind == "polynomial_decay" else None
+    return None if total is None else float(total)
 
 
 def _set(values: Values, name: str, value: Any) -> None:
