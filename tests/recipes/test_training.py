@@ -162,7 +162,17 @@ def test_phones_are_measured_at_each_validation(labelled: Path, tmp_path: Path, 
     found = [item for item in read_records(out / "metrics.jsonl") if item["split"] == "valid"]
     assert all(0 <= item["pnmi"] <= 1 and 0 < item["phone_purity"] <= 1 for item in found)
     assert "pnmi" in said
-    expected = {"best", "checkpoints", "metrics.jsonl", "model", "report.html", "run.jsonl", "settings.json"}
+    expected = {
+        ".lock",
+        "best",
+        "checkpoints",
+        "done.json",
+        "metrics.jsonl",
+        "model",
+        "report.html",
+        "run.jsonl",
+        "settings.json",
+    }
     assert {item.name for item in out.iterdir()} == expected
     given = (*given[:2], "measure.layer=3")
     assert "layer 3 doesn't exist: the encoder has 2 layers" in cli(

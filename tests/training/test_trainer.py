@@ -19,9 +19,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from training.toy import Toy, ToyData, exported, same, toy_trainer, weights_in
 from vocable.errors import DiskFullError, InputError
-from vocable.training import checkpointing
+from vocable.training import checkpointing, run_folder
 from vocable.training.interruption import InterruptedTraining
 from vocable.training.records import read_records
+from vocable.training.run_folder import only_training
 from vocable.training.trainer import Hooks
 from vocable.training.world import World
 
@@ -38,6 +39,17 @@ class KilledAt(ToyData):
     def make(self, position: int) -> Any:
         if position == self._fatal:
             raise Killed
+        return super().make(position)
+
+
+class AsksAt(ToyData):
+    def __init__(self, position: int, asked: signal.Signals = signal.SIGTERM) -> None:
+        super().__init__()
+        self._position, self._asked = position, asked
+
+    def make(self, position: int) -> Any:
+        if position == self._position:
+            os.kill(os.getpid(), self._asked)
         return super().make(position)
 
 
@@ -136,6 +148,57 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(
     assert same(weights_in(tmp_path), weights_in(undisturbed))
 
 
+def test_nothing_is_begun_anew_where_no_checkpoint_is_whole(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        toy_trainer(tmp_path, data=KilledAt(21)).run()
+    for state in (tmp_path / "checkpoints").glob("*/state.json"):
+        state.unlink()
+    with pytest.raises(InputError, match="no checkpoint in .* is whole"):
+        toy_trainer(tmp_path).run()
+    toy_trainer(tmp_path, overwrite=True).run()
+
+
+def test_a_broken_checkpoint_does_not_displace_good_ones(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        toy_trainer(tmp_path, data=KilledAt(21), keep=1, validation=None).run()
+    folder = tmp_path / "checkpoints"
+    (folder / "step-00000099").mkdir()
+    with pytest.raises(InterruptedTraining):
+        toy_trainer(tmp_path, data=AsksAt(22), keep=1, validation=None).run()
+    assert [item.name for item in folder.iterdir()] == ["step-00000011"]
+
+
+def test_a_training_that_is_done_stays_done_without_its_checkpoints(tmp_path: Path) -> None:
+    hooks = Hooks(export=exported)
+    toy_trainer(tmp_path, hooks=hooks).run()
+    shutil.rmtree(tmp_path / "checkpoints")
+    data = ToyData()
+    toy_trainer(tmp_path, hooks=hooks, data=data).run()
+    assert data.made == []
+    with pytest.raises(InputError, match=r"model is of a training that can't go on, .*--overwrite"):
+        toy_trainer(tmp_path, hooks=hooks, seed=2).run()
+    assert (tmp_path / "model" / "weights.pt").is_file()
+    toy_trainer(tmp_path, hooks=hooks, seed=2, data=data, overwrite=True).run()
+    assert data.made
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder, "_PATIENCE", 0.2)
+    with only_training(tmp_path), pytest.raises(InputError, match="another process trains in"), only_training(tmp_path):
+        pass
+    with only_training(tmp_path):
+        pass
+
+
+def test_checkpoints_come_by_the_clock_too(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        toy_trainer(tmp_path, data=KilledAt(21), checkpoint_minutes=1e-9).run()
+    assert max(item.name for item in (tmp_path / "checkpoints").iterdir()) == "step-00000010"
+    with pytest.raises(Killed):
+        toy_trainer(tmp_path / "often", data=KilledAt(18), checkpoint_minutes=1e-9).run()
+    assert max(item.name for item in (tmp_path / "often" / "checkpoints").iterdir()) == "step-00000009"
+
+
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = checkpointing._written
 
@@ -176,6 +239,13 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
     assert [item.name for item in (tmp_path / "checkpoints").iterdir()] == ["step-00000005"]
 
 
+def test_a_loss_that_no_scale_makes_finite_ends_the_training(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="gradients aren't finite in float16 however they are scaled"):
+        toy_trainer(tmp_path, steps=100, toy=Toy(spoil_at=17), precision="float16").run()
+    found = [item["loss"] for item in read_records(tmp_path / "metrics.jsonl") if item["split"] == "valid"]
+    assert found[0] is not None
+
+
 def test_what_cannot_be_read_is_counted_and_too_much_of_it_ends_the_training(tmp_path: Path) -> None:
     few = {2: {7: "cut short"}, 3: {7: "cut short"}, 5: {9: "gone"}}
     toy_trainer(tmp_path / "few", data=ToyData(unreadable=few)).run()
@@ -185,16 +255,15 @@ def test_what_cannot_be_read_is_counted_and_too_much_of_it_ends_the_training(tmp
         toy_trainer(tmp_path / "many", data=ToyData(unreadable={4: dict.fromkeys(range(5), "gone")})).run()
 
 
-def test_sigterm_writes_a_checkpoint_first(tmp_path: Path, undisturbed: Path) -> None:
-    class Asked(ToyData):
-        def make(self, position: int) -> Any:
-            if position == 14:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return super().make(position)
-
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_a_checkpoint_is_written_before_the_end_that_is_asked_for(
+    tmp_path: Path, undisturbed: Path, asked: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(asked)
     with pytest.raises(InterruptedTraining, match="the same command goes on from there"):
-        toy_trainer(tmp_path, data=Asked()).run()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        toy_trainer(tmp_path, data=AsksAt(14, asked)).run()
+    assert signal.getsignal(asked) == before
+    assert ("Ctrl-C again ends at once" in capsys.readouterr().err) == (asked == signal.SIGINT)
     toy_trainer(tmp_path).run()
     assert same(weights_in(tmp_path), weights_in(undisturbed))
 

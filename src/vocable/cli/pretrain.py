@@ -44,6 +44,8 @@ def pretrain(
     settings = read_iterations(recipe, options)
     from vocable.recipes.iterations import Place, Pretraining
 
-    place = Place(work=running.work(), device=running.device, threads=threads, processes=processes)
+    work = running.work()
+    device = work.devices[0] if processes == 1 else work.devices[0].partition(":")[0]
+    place = Place(work=work, device=device, threads=threads, processes=processes)
     page = Pretraining(settings, out, place, overwrite).run()
     print(f"{page}: curves and scores")

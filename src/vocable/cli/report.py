@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from vocable.artefacts.writing import write_text
-from vocable.report.training_report import runs_in, training_report
 
 
 def report(run: Path, /, *, out: Path | None = None) -> None:
@@ -18,6 +17,8 @@ def report(run: Path, /, *, out: Path | None = None) -> None:
     out
         The page; by default report.html in that folder.
     """
+    from vocable.recipes.training_pages import report_of
+
     page = out or run / "report.html"
-    write_text(page, training_report(run.resolve().name, runs_in(run)))
+    write_text(page, report_of(run))
     print(page)

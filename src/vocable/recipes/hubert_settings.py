@@ -95,7 +95,7 @@ class MeasureSettings:
     alignments: Path | None = None
     """Phones of the validation's utterances, as `vocable evaluate units` takes them."""
     layer: int | None = None
-    """By default the middle one."""
+    """By default the middle one. A next iteration's labels are made of it, unless it says otherwise or phones are known."""
     clusters: int = 100
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from vocable.artefacts.writing import write_text
 from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint, Tensors
 from vocable.checkpoints.encoders import read_encoder, write_encoder
 from vocable.checkpoints.tensor_names import LABEL_EMBEDDINGS, MASK_EMBEDDING, label_sets, of_set
-from vocable.errors import InputError, MismatchError
+from vocable.errors import InputError, MismatchError, VocableError
 from vocable.execution.engine import Work
 from vocable.features.encoder_layer import EncoderFile
 from vocable.models.config import EncoderConfig
@@ -127,10 +128,7 @@ def _trainer(settings: HubertSettings, config: EncoderConfig, data: TrainingData
     valid = None
     if data.valid is not None:
         valid = labelled_audio(settings, config, data.valid, _VALIDATION_SEED)
-    entropy = sum(
-        entropy_of(np.bincount(item.units.values, minlength=clusters))
-        for item, clusters in zip(data.train.sets, data.clusters, strict=True)
-    )
+    entropy = sum(entropy_of(survey.histogram) for survey in data.train.surveys)
     guessing = float(np.exp(np.mean(np.log(data.clusters))))
 
     def first_loss(loss: float) -> str | None:
@@ -140,7 +138,7 @@ def _trainer(settings: HubertSettings, config: EncoderConfig, data: TrainingData
         write_encoder(_checkpoint(config, data.clusters, weights), folder, "vocable", overwrite=True)
 
     hooks = Hooks(
-        measure=_measure(settings, config, data, out),
+        measure=_measure(settings, config, data, out, str(world.device)),
         watch=lambda records: training_warning(records, training.steps, entropy),
         export=export,
         begun=lambda: write_header(out / "settings.json", {"format": "vocable.settings/1", **_plain(asdict(settings))}),
@@ -182,7 +180,11 @@ def _begin_with(objective: HubertObjective, source: str) -> str:
         MismatchError: it is an encoder of another shape.
     """
     found = read_encoder(source)
-    if found.config.arithmetic() != objective.encoder.config.arithmetic() or found.config.dim != objective.encoder.config.dim:
+    for name in ("layers", "dim", "waveform_normalization"):
+        theirs, ours = getattr(found.config, name), getattr(objective.encoder.config, name)
+        if theirs != ours:
+            raise MismatchError(f"{source} is an encoder of another shape: its {name} is {theirs}, and [model] says {ours}")
+    if found.config.arithmetic() != objective.encoder.config.arithmetic():
         raise MismatchError(
             f"{source} is an encoder of another shape than [model] says: give its numbers there; 'vocable inspect' has them"
         )
@@ -200,6 +202,9 @@ def _begin_with(objective: HubertObjective, source: str) -> str:
         given |= heads  # of as many labels; new ones are learnt otherwise
     if wrong := sorted(name for name, tensor in given.items() if name not in own or own[name].shape != tensor.shape):
         raise MismatchError(f"{source} has a {wrong[0]} that [model] has not: give its shape there")
+    wanted = {name for name in own if name.startswith("encoder.")} - {f"encoder.{MASK_EMBEDDING}"}
+    if missing := sorted(wanted - set(given)):
+        raise MismatchError(f"{source} lacks {missing[0].removeprefix('encoder.')}: it is no whole encoder")
     objective.load_state_dict({**own, **given})
     return found.digest
 
@@ -211,7 +216,7 @@ def _checkpoint(config: EncoderConfig, labels: Sequence[int], weights: Mapping[s
     return EncoderCheckpoint(Path(), "vocable", config, Tensors.of(tensors), Tensors.of({**mask, **heads_of(weights, labels)}))
 
 
-def _measure(settings: HubertSettings, config: EncoderConfig, data: TrainingData, out: Path) -> Any:
+def _measure(settings: HubertSettings, config: EncoderConfig, data: TrainingData, out: Path, device: str) -> Any:
     """Return what scores the units of a layer at each validation, if phones are known."""
     asked = settings.measure
     if asked.alignments is None:
@@ -220,7 +225,10 @@ def _measure(settings: HubertSettings, config: EncoderConfig, data: TrainingData
         raise InputError("measure.alignments are of utterances to validate on, and data.valid names none: give both")
     layer = asked.layer or max(1, config.layers // 2)
     Tap(layer).check(config.layers)
-    Alignments(asked.alignments)  # says now what is wrong with them
+    LayerSettings(clusters=asked.clusters)  # says now what is wrong with it
+    found = Alignments(asked.alignments)
+    if all(found.find(utterance) is None for utterance in data.valid.manifest.ids):
+        raise InputError(f"none of the utterances of {data.valid.name} has an alignment in {asked.alignments}: give theirs")
     manifest = settings.data.folder / f"{data.valid.name}.tsv"
     alignments = asked.alignments
 
@@ -228,14 +236,18 @@ def _measure(settings: HubertSettings, config: EncoderConfig, data: TrainingData
         with tempfile.TemporaryDirectory(dir=out) as folder:
             encoder = Path(folder) / f"step-{step}"
             write_encoder(_checkpoint(config, data.clusters, weights), encoder, "vocable")
-            found = score_layers(
-                manifest,
-                EncoderFile(str(encoder)),
-                Truth(alignments=alignments),
-                LayerSettings(layers=(layer,), clusters=asked.clusters),
-                CorpusSettings(),
-                Work(),
-            )
+            try:
+                found = score_layers(
+                    manifest,
+                    EncoderFile(str(encoder)),
+                    Truth(alignments=alignments),
+                    LayerSettings(layers=(layer,), clusters=asked.clusters),
+                    CorpusSettings(),
+                    Work(devices=(device,)),
+                )
+            except VocableError as error:  # a measurement that fails is no reason to lose what was learnt
+                print(f"warning: step {step} is without PNMI: {error}", file=sys.stderr, flush=True)
+                return {}
         return {"pnmi": found.best.pnmi, "phone_purity": found.best.phone_purity}
 
     return measure

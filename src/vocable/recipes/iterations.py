@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vocable.artefacts.headers import write_header
+from vocable.artefacts.headers import digest_of, write_header
 from vocable.artefacts.writing import write_text
 from vocable.clustering.codebook import read_codebook
-from vocable.errors import InputError, VocableError
+from vocable.errors import VocableError
 from vocable.execution.engine import Work
 from vocable.features.encoder_layer import EncoderFile
 from vocable.recipes.configuration import built
@@ -26,8 +26,9 @@ from vocable.recipes.iterations_settings import IterationSettings, PretrainingSe
 from vocable.recipes.label_preparation import Preparation, prepare
 from vocable.recipes.layers import LayerScores, LayerSettings, score_layers
 from vocable.recipes.scoring import Truth
+from vocable.recipes.training_pages import SCORES, report_of
 from vocable.recipes.units import label_source
-from vocable.report.training_report import Table, runs_in, training_report
+from vocable.timelines.alignments import Alignments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,22 +70,22 @@ class Pretraining:
         """
         if self._truth is not None:
             self._truth.check()
+            Alignments(self._truth.alignments)  # says what is wrong with them before anything takes time
         layers: list[int] = []
-        pictures: list[str] = []
         for number, iteration in enumerate(self._settings.iterations, 1):
             labels = self._out / f"labels-{number}"
             if number == 1:
                 self._label(labels, self._first_frames(), self._settings.labels.clusters, self._settings.labels.seed)
             else:
-                layer = self._layer(number - 1, iteration.layer, pictures)
+                layer = self._layer(number - 1, iteration.layer)
                 layers.append(layer)
                 frames = FrameChoice(encoder=str(self._model(number - 1)), layer=layer, normalize=iteration.normalize)
                 self._label(labels, frames, iteration.clusters, 0)
             self._train(number, iteration, labels)
-        layers.append(self._layer(len(self._settings.iterations), "auto", pictures))
-        tables = self._scores(layers)
+        layers.append(self._layer(len(self._settings.iterations), "auto"))
+        self._score(layers)
         page = self._out / "report.html"
-        write_text(page, training_report(f"HuBERT in {len(layers)} iterations", runs_in(self._out), tables, pictures))
+        write_text(page, report_of(self._out))
         return page
 
     def _model(self, number: int) -> Path:
@@ -140,86 +141,74 @@ class Pretraining:
                 f"iteration {number} ended before it was done: mend what it said above, and run the same command again"
             )
 
-    def _layer(self, number: int, asked: int | str, pictures: list[str]) -> int:
+    def _layer(self, number: int, asked: int | str) -> int:
         """Return the layer of an iteration that is taken: the one asked for, or the best on train, where phones are known."""
-        depth = EncoderFile(str(self._model(number))).checkpoint().config.layers
-        middle = max(1, depth // 2)
-        if asked != "auto" and not 1 <= int(asked) <= depth:
-            raise InputError(f'layer {asked} of iteration {number} doesn\'t exist: it has {depth}; give one of them, or "auto"')
-        if self._truth is None:
-            return middle if asked == "auto" else int(asked)
-        found = self._layers_of(f"layers-{number}", self._model(number))
-        pictures.append(found.picture)
-        return found.best if asked == "auto" else int(asked)
+        if self._truth is not None:
+            best = self._best_layer(f"layers-{number}", self._model(number))
+            return best if asked == "auto" else int(asked)
+        settings = built(HubertSettings, self._settings.iterations[number - 1].training(self._out), f"iteration {number}")
+        return (settings.measure.layer or max(1, settings.model.layers // 2)) if asked == "auto" else int(asked)
 
-    def _layers_of(self, name: str, model: Path) -> _Layers:
-        """Return what layers are worth, on the utterances of train that have alignments."""
+    def _best_layer(self, name: str, model: Path) -> int:
+        """Return the layer that is worth most, on the utterances of train that have alignments."""
         assert self._truth is not None
         path, picture = self._out / f"{name}.json", self._out / f"{name}.svg"
         encoder = EncoderFile(str(model))
-        digest = encoder.checkpoint().digest
+        of = digest_of([encoder.checkpoint().digest, *self._scored_with()])
         if path.is_file() and picture.is_file():
             known = json.loads(path.read_bytes())
-            if known.get("encoder") == digest:
-                return _Layers(int(known["best"]), picture.read_text())
+            if known.get("of") == of:
+                return int(known["best"])
         _say(f"layers of {model}")
         asked = LayerSettings(clusters=self._settings.labels.clusters)
         made: LayerScores = score_layers(self._settings.audio.train, encoder, self._truth, asked, self._corpus, self._place.work)
         write_text(picture, made.picture())
-        write_header(path, {"encoder": digest, **made.rows()})
-        return _Layers(made.best.layer, made.picture())
+        write_header(path, {"of": of, **made.rows()})
+        return made.best.layer
 
-    def _scores(self, layers: list[int]) -> list[Table]:
-        """Return what frames before and behind each iteration are worth, where phones are known and there is a valid."""
+    def _scored_with(self) -> list[Any]:
+        """Return what scores depend on beside frames."""
+        labels = self._out / "labels-1"
+        manifests = [path.read_text() for part in ("train", "valid") if (path := labels / f"{part}.tsv").is_file()]
+        return [manifests, str(self._settings.audio.alignments), self._settings.labels.clusters]
+
+    def _score(self, layers: list[int]) -> None:
+        """Write what frames before and behind each iteration are worth, where phones are known and there is a valid."""
         audio = self._settings.audio
         if self._truth is None or audio.valid is None:
-            return []
+            return
         from vocable.recipes.hubert_training import write_initial
 
         period = self._period()
         first = self._settings.iterations[0]
         initial = self._out / "initial"
-        if not (initial / "config.json").is_file():
-            write_initial(built(HubertSettings, first.training(self._out / "labels-1"), "iteration 1"), initial)
-        found = self._layers_of("layers-initial", initial)
+        write_initial(built(HubertSettings, first.training(self._out / "labels-1"), "iteration 1"), initial)
+        best = self._best_layer("layers-initial", initial)
         every = max(1, period // 160)
         rows: list[tuple[str, FrameChoice, int]] = [
             ("MFCC", FrameChoice(), every),
             ("MFCC, normalised per utterance, 4 neighbours on each side", FrameChoice(normalize="utterance", context=4), every),
-            (f"random weights, layer {found.best}", FrameChoice(encoder=str(initial), layer=found.best), 1),
+            (f"random weights, layer {best}", FrameChoice(encoder=str(initial), layer=best), 1),
             *(
                 (f"iteration {number}, layer {layer}", FrameChoice(encoder=str(self._model(number)), layer=layer), 1)
                 for number, layer in enumerate(layers, 1)
             ),
         ]
-        path = self._out / "scores.json"
+        path = self._out / SCORES
         known: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
-        table = []
+        known = {name: known[name] for name, _, _ in rows if name in known}
         for name, choice, step in rows:
-            key = json.dumps([choice.state(), step, self._settings.labels.clusters], sort_keys=True)
+            key = digest_of([choice.state(), step, *self._scored_with()])
             if known.get(name, {}).get("of") != key:
                 _say(f"scores: {name}")
                 asked = QualitySettings(clusters=self._settings.labels.clusters, every=step)
                 made = score_frames(audio.train, audio.valid, choice, self._truth, asked, self._corpus, self._place.work)
-                known[name] = {"of": key, **made.rows()}
+                known[name] = {"of": key, "clusters": asked.clusters, "seeds": asked.seeds, "period": period / 16, **made.rows()}
                 write_header(path, known)
-            table.append([name, *(known[name][column] for column in _COLUMNS)])
-        clusters = self._settings.labels.clusters
-        title = f"On {audio.valid.name}: {clusters} units fitted on train, means of 3 fits; one frame every {period / 16:g} ms"
-        return [Table(title, ["frames", *(column.replace("_", " ") for column in _COLUMNS)], table)]
 
     def _period(self) -> int:
         """Return samples from a frame of the models to the next."""
         return EncoderFile(str(self._model(1))).checkpoint().config.hop
-
-
-_COLUMNS = ("pnmi", "pnmi_least", "pnmi_most", "phone_purity", "probe_accuracy")
-
-
-@dataclass(frozen=True)
-class _Layers:
-    best: int
-    picture: str
 
 
 def _named(frames: FrameChoice) -> str:

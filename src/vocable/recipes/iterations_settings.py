@@ -52,7 +52,8 @@ class IterationSettings:
     settings: str
     """Those of the training: a file, or one that comes with vocable, by name. Sections beside this take the place of its own."""
     layer: int | Literal["auto"] = "auto"
-    """Of the iteration before, whose units are learnt; `auto` is the best by PNMI where there are alignments, else the middle."""
+    """Of the iteration before, whose units are learnt; `auto` is the best by PNMI where there are alignments, else the
+    measure.layer of that iteration's settings, or the middle."""
     clusters: int = 100
     """Of that layer's frames."""
     normalize: Scope = "none"
@@ -65,8 +66,11 @@ class IterationSettings:
 
     def training(self, labels: Path) -> Values:
         """Return the settings of the training on labels in a folder."""
-        values = read_values(recipe_file(self.settings))
-        return {**merged(values, self.changes), "data": {"folder": str(labels)}}
+        values = merged(read_values(recipe_file(self.settings)), self.changes)
+        data: Values = {"folder": str(labels)}
+        if not (labels / "valid.tsv").is_file() and labels.is_dir():
+            data["valid"] = None
+        return {**values, "data": data}
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ def read_iterations(path: Path, options: Sequence[str] = ()) -> PretrainingSetti
     if unknown := sorted(set(values) - {"audio", "labels"}):
         raise InputError(f"{path}: there is no section [{unknown[0]}]; there are audio, labels and [[iterations]]")
     audio = built(AudioSettings, values.get("audio", {}), f"{path}, [audio]")
-    made = []
+    made: list[IterationSettings] = []
+    depth = None
     for number, item in enumerate(listed, 1):
         where = f"{path}, iteration {number}"
         own = {name: item[name] for name in _OWN if name in item}
@@ -104,11 +109,16 @@ def read_iterations(path: Path, options: Sequence[str] = ()) -> PretrainingSetti
         layer = own.pop("layer", "auto")
         if layer != "auto" and (not isinstance(layer, int) or isinstance(layer, bool)):
             raise InputError(f'{where}: layer is a whole number or "auto", not {layer!r}')
+        if depth is not None and layer != "auto" and layer > depth:
+            raise InputError(f'{where}: layer {layer} doesn\'t exist, the one before has {depth}; give one of them, or "auto"')
+        if "data" in changes:
+            raise InputError(f"{where}: [data] follows from [audio] and [labels] here: leave it out")
         if "settings" not in own:
             raise InputError(f"{where} lacks its settings: give a file, or a name such as small-logmel")
         training = _settings_path(str(own.pop("settings")), path)
         iteration = IterationSettings(settings=training, layer=layer, changes=changes, **vars(built(_Labels, own, where)))
-        built(HubertSettings, iteration.training(Path("labels")), where)  # says now what is wrong with it
+        training_settings = built(HubertSettings, iteration.training(Path("labels")), where)  # says now what is wrong with it
+        depth = training_settings.model.layers
         made.append(iteration)
     labels = built(FirstLabels, values.get("labels", {}), f"{path}, [labels]")
     return PretrainingSettings(audio, labels, tuple(made))

@@ -30,6 +30,8 @@ class Split:
     name: str
     manifest: Manifest
     sets: tuple[LabelSet, ...]
+    surveys: tuple[Survey, ...]
+    """How labels of each set are used."""
 
     @property
     def identity(self) -> list[str]:
@@ -67,8 +69,8 @@ class TrainingData:
             _clusters(settings, number, [split.sets[number] for split in (train, valid) if split is not None])
             for number in range(len(settings.labels))
         )
-        for name, item, count in zip(settings.labels, train.sets, clusters, strict=True):
-            _check_entropy(f"{settings.train}.{name}", item, count)
+        for name, survey, count in zip(settings.labels, train.surveys, clusters, strict=True):
+            _check_entropy(f"{settings.train}.{name}", survey, count)
         return cls(train, valid, clusters, tuple(notes))
 
 
@@ -83,7 +85,7 @@ def _split(settings: DataSettings, part: str, name: str, config: EncoderConfig, 
     if (manifest.samples < 0).any():
         raise InputError(f"{path} doesn't give all lengths, which batches are made by: make it anew with 'vocable manifest'")
     folder = settings.label_folder or settings.folder
-    sets = []
+    sets, surveys = [], []
     for ending in settings.labels:
         labels = next((item for item in (folder / f"{name}.{ending}", folder / f"{name}.{ending}.km") if item.is_file()), None)
         if labels is None:
@@ -100,8 +102,9 @@ def _split(settings: DataSettings, part: str, name: str, config: EncoderConfig, 
             labels.name, units.header, survey, manifest, dictionary if dictionary.is_file() else None, rate=rate
         )
         sets.append(LabelSet(units, rate))
+        surveys.append(survey)
     _check_lengths(path, manifest, tuple(sets), config)
-    return Split(name, manifest, tuple(sets))
+    return Split(name, manifest, tuple(sets), tuple(surveys))
 
 
 def _check_lengths(path: Path, manifest: Manifest, sets: tuple[LabelSet, ...], config: EncoderConfig) -> None:
@@ -148,8 +151,8 @@ def _clusters(settings: DataSettings, number: int, sets: list[LabelSet]) -> int:
     return largest + 1
 
 
-def _check_entropy(name: str, item: LabelSet, clusters: int) -> None:
-    usage = usage_scores(Survey.of(item.units, clusters), clusters)
+def _check_entropy(name: str, survey: Survey, clusters: int) -> None:
+    usage = usage_scores(survey, clusters)
     if usage.used < 2:
         raise InputError(f"{name} has one label for all frames, which can be learnt without listening: make labels again")
     if clusters >= 1 / _FEWEST_EVENLY and usage.perplexity < _FEWEST_EVENLY * clusters:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +42,7 @@ class Records:
         self._path, self._open = path, ExitStack()
         kept = [line for line in read_records(path) if line["step"] <= step] if path.exists() else []
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._trackers: list[Tracker] = [_TRACKERS[name](path.parent, settings or {}) for name in trackers]
+        self._trackers: list[Tracker] = [_TRACKERS[name](path.parent, settings or {}, step) for name in trackers]
         for tracker in self._trackers:
             self._open.callback(tracker.close)
 
@@ -83,13 +84,23 @@ def _finite(value: float) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
+def _kept_id(path: Path, step: int) -> str:
+    """Return the name that a run has for a tracker, which it keeps when it goes on."""
+    if not step or not path.is_file():
+        write_text(path, uuid.uuid4().hex[:12])
+    return path.read_text().strip()
+
+
 class _TensorBoard:
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], step: int) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise InputError("to write for TensorBoard the extra is needed: pip install 'vocable[track]'") from error
-        self._writers = {split: SummaryWriter(str(folder / "tensorboard" / split)) for split in ("train", "valid")}
+        self._writers = {
+            split: SummaryWriter(str(folder / "tensorboard" / split), purge_step=step + 1 if step else None)
+            for split in ("train", "valid")
+        }
         self._writers["train"].add_text("settings", f"```\n{json.dumps(settings, indent=2, default=str)}\n```")
 
     def log(self, split: str, step: int, values: dict[str, float]) -> None:
@@ -104,14 +115,14 @@ class _TensorBoard:
 class _WandB:
     """Weights & Biases; offline where WANDB_MODE=offline says so, and then in the run's folder."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], step: int) -> None:
         try:
             import wandb  # type: ignore[import-not-found, unused-ignore]
         except ImportError as error:
             raise InputError("to write for Weights & Biases the extra is needed: pip install 'vocable[track]'") from error
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "vocable"), name=os.environ.get("WANDB_NAME", folder.name), dir=str(folder),
-            config=settings, resume="allow", id=os.environ.get("WANDB_RUN_ID"),
+            config=settings, resume="allow", id=os.environ.get("WANDB_RUN_ID", _kept_id(folder / "wandb.id", step)),
         )  # fmt: skip
 
     def log(self, split: str, step: int, values: dict[str, float]) -> None:

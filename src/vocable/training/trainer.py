@@ -163,6 +163,7 @@ class _Run:
         """Go on from the latest checkpoint, and keep loader and records open."""
         self._resume()
         with ExitStack() as stack:
+            self._stop = stack.enter_context(asked_to_end())
             if self._world.is_first:
                 if self._asked.hooks.begun is not None:
                     self._asked.hooks.begun()
@@ -173,7 +174,6 @@ class _Run:
                 self._records = stack.enter_context(Records(path, self.step, self._settings.trackers, described))
             own = len(self._own(0))
             self._loader = stack.enter_context(Loader(self._asked.data, self._positions(), self._settings.loaders, own))
-            self._stop = stack.enter_context(asked_to_end())
             yield
 
     def one_step(self) -> None:
