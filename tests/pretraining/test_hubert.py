@@ -55,7 +55,7 @@ def test_the_loss_is_that_of_positives_and_negatives_in_value_and_gradient() -> 
     found = torch.autograd.grad(ours, [frames, *head.parameters()])
     naive = positives_and_negatives(head.final_projection(frames), labels, head.label_embeddings, 0.1)
     expected = torch.autograd.grad(naive, [frames, *head.parameters()])
-    assert float(ours) == pytest.approx(float(naive), rel=1e-5)
+    assert float(ours.detach()) == pytest.approx(float(naive.detach()), rel=1e-5)
     for one, other in zip(found, expected, strict=True):
         assert float((one - other).abs().max()) <= 1e-5 * max(1.0, float(other.abs().max()))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from vocable.training.objective import Made
 from vocable.units.units import Units
 
 _TRIES = 100
-"""Utterances of about the same length that are tried in place of one that can't be read."""
+"""Utterances that are tried, where one after another can't be read."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,11 @@ class LabelledAudio:
         rate = config.sample_rate / config.hop
         self._ratios = [item.rate / rate for item in sets]
         self._frames = usable_frames(manifest, sets, config)
-        shortest = config.frame_count(math.ceil(batches.shortest * config.sample_rate))
+        self._shortest = max(2, config.frame_count(math.ceil(batches.shortest * config.sample_rate)))
         longest = config.frame_count(int(batches.longest * config.sample_rate))
         if longest < 2:
             raise InputError(f"batches.longest {batches.longest:g}: a crop has to be of two frames or more")
-        lengths = np.where(self._frames >= max(2, shortest), np.minimum(self._frames, longest), 0)
+        lengths = np.where(self._frames >= self._shortest, np.minimum(self._frames, longest), 0)
         self._plan = BatchPlan(lengths, int(batches.micro_seconds * rate), seed)
 
     @property
@@ -110,34 +111,32 @@ class LabelledAudio:
         """Return the micro-batch at a position.
 
         Raises:
-            InputError: an utterance can't be read, nor can any other of about its length.
+            InputError: an utterance can't be read, nor can others in its place.
         """
         planned = self._plan[position]
         drawn = np.random.default_rng([self._seed, position])
         unreadable: dict[int, str] = {}
         audio: list[torch.Tensor] = []
         labels: list[list[NDArray[np.int64]]] = []
-        for row in planned.rows.tolist():
-            taken, waveform = self._readable(row, planned.length, unreadable)
-            start = int(drawn.integers(0, self._frames[taken] - planned.length + 1))
-            audio.append(self._crop(waveform, start, planned.length))
+        heard = [self._readable(row, planned.length, unreadable) for row in planned.rows.tolist()]
+        length = min(planned.length, *(int(self._frames[taken]) for taken, _ in heard))
+        for taken, waveform in heard:
+            start = int(drawn.integers(0, self._frames[taken] - length + 1))
+            audio.append(self._crop(waveform, start, length))
             labels.append(
                 [
-                    labels_of_frames(item.units[taken], ratio, start, planned.length)
+                    labels_of_frames(item.units[taken], ratio, start, length)
                     for item, ratio in zip(self._sets, self._ratios, strict=True)
                 ]
             )
-        mask = span_masks(drawn, len(audio), planned.length, self._masks)
+        mask = span_masks(drawn, len(audio), length, self._masks)
         stacked = torch.from_numpy(np.stack([np.stack(of_set) for of_set in zip(*labels, strict=True)]))
-        seconds = len(audio) * planned.length * self._config.hop / self._config.sample_rate
+        seconds = len(audio) * length * self._config.hop / self._config.sample_rate
         return Made(MaskedBatch.of(torch.stack(audio), stacked, torch.from_numpy(mask), seconds), unreadable)
 
     def _readable(self, row: int, length: int, unreadable: dict[int, str]) -> tuple[int, Waveform]:
-        """Return the waveform of a row, or of another that is long enough where it can't be read; and which it is."""
-        for ahead in range(_TRIES):
-            other = (row + ahead) % len(self._manifest)
-            if self._frames[other] < length:
-                continue
+        """Return the waveform of a row, or of another where it can't be read; and which it is."""
+        for other in islice(self._in_place_of(row, length), _TRIES):
             try:
                 return other, self._waveform(other)
             except AudioFault as fault:
@@ -145,6 +144,14 @@ class LabelledAudio:
         raise InputError(
             f"{next(iter(unreadable.values()))}, and so it goes on: look whether the manifest's audio is still there"
         )
+
+    def _in_place_of(self, row: int, length: int) -> Iterator[int]:
+        """Yield a row, those behind it that are as long, and the others, the longest first."""
+        yield row
+        others = np.roll(np.arange(len(self._frames)), -row)[1:]
+        yield from others[self._frames[others] >= length].tolist()
+        shorter = others[(self._frames[others] < length) & (self._frames[others] >= self._shortest)]
+        yield from shorter[np.argsort(-self._frames[shorter], kind="stable")].tolist()
 
     def _waveform(self, row: int) -> Waveform:
         item = self._manifest[row]
