@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import shutil
 import signal
 import struct
@@ -148,6 +149,28 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(
     assert same(weights_in(tmp_path), weights_in(undisturbed))
 
 
+def test_a_checkpoint_that_asks_for_code_is_refused_and_nothing_runs(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        toy_trainer(tmp_path, data=KilledAt(21)).run()
+    contents = tmp_path / "checkpoints" / "step-00000010" / ".metadata"
+    contents.write_bytes(pickle.dumps(Malicious(tmp_path / "ran")))
+    state = contents.with_name("state.json")
+    known = json.loads(state.read_bytes())
+    known["files"][".metadata"] = contents.stat().st_size
+    state.write_text(json.dumps(known))
+    with pytest.raises(InputError, match=r"\.metadata isn't read: it asks for posix\.mkdir"):
+        toy_trainer(tmp_path).run()
+    assert not (tmp_path / "ran").exists()
+
+
+class Malicious:
+    def __init__(self, target: Path) -> None:
+        self._target = target
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self._target),)
+
+
 def test_nothing_is_begun_anew_where_no_checkpoint_is_whole(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         toy_trainer(tmp_path, data=KilledAt(21)).run()
@@ -160,12 +183,13 @@ def test_nothing_is_begun_anew_where_no_checkpoint_is_whole(tmp_path: Path) -> N
 
 def test_a_broken_checkpoint_does_not_displace_good_ones(tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        toy_trainer(tmp_path, data=KilledAt(21), keep=1, validation=None).run()
+        toy_trainer(tmp_path, steps=40, data=KilledAt(21), keep=1, validation=None).run()
     folder = tmp_path / "checkpoints"
     (folder / "step-00000099").mkdir()
     with pytest.raises(InterruptedTraining):
-        toy_trainer(tmp_path, data=AsksAt(22), keep=1, validation=None).run()
-    assert [item.name for item in folder.iterdir()] == ["step-00000011"]
+        toy_trainer(tmp_path, steps=40, data=AsksAt(22), keep=1, validation=None).run()
+    (kept,) = folder.iterdir()
+    assert "step-00000010" < kept.name < "step-00000040"
 
 
 def test_a_training_that_is_done_stays_done_without_its_checkpoints(tmp_path: Path) -> None:

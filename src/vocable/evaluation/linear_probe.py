@@ -48,8 +48,8 @@ class LinearProbe:
         number = {name: at for at, name in enumerate(classes)}
         wanted = torch.tensor([number[label] for label in labels])
         mean, scale = frames.mean(axis=0, dtype=np.float64), frames.std(axis=0, dtype=np.float64)
-        scale = 1 / np.maximum(scale, _SMALLEST_STD)
-        given = torch.from_numpy(((frames - mean) * scale).astype(np.float32))
+        mean, scale = mean.astype(np.float32), (1 / np.maximum(scale, _SMALLEST_STD)).astype(np.float32)
+        given = torch.from_numpy((frames - mean) * scale)
         drawn = torch.Generator().manual_seed(seed)
         weight = torch.zeros(frames.shape[1], len(classes), requires_grad=True)
         bias = torch.zeros(len(classes), requires_grad=True)
@@ -68,7 +68,7 @@ class LinearProbe:
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     schedule.step()
-        return cls(mean.astype(np.float32), scale.astype(np.float32), weight.detach().numpy(), bias.detach().numpy(), classes)
+        return cls(mean, scale, weight.detach().numpy(), bias.detach().numpy(), classes)
 
     def __call__(self, frames: NDArray[np.float32]) -> list[str]:
         """Return the label of each frame of shape (frames, dim)."""

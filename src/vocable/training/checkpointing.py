@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 from vocable.artefacts.headers import TEXT, Header, read_field, read_header, whole, write_header
 from vocable.artefacts.writing import space_checked
 from vocable.errors import InputError, VocableError
+from vocable.training.checkpoint_reading import Planner, Reader
 from vocable.training.world import World
 
 FORM = "vocable.training/1"
@@ -137,7 +138,7 @@ class Checkpoints:
         """
         try:
             with _quiet():
-                load_tensors(tensors, checkpoint_id=str(checkpoint.folder), no_dist=self._world.size == 1)
+                load_tensors(tensors, storage_reader=Reader(checkpoint.folder), planner=Planner(), no_dist=self._world.size == 1)
         except CheckpointException as error:
             raise InputError(
                 f"{checkpoint.folder} doesn't hold what is trained here ({_first_of(error)}): give another folder, or --overwrite"
