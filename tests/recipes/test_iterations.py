@@ -74,6 +74,8 @@ def test_two_iterations_from_one_command(cli: Cli, recipe: Path, tmp_path: Path)
     before = artefacts_in(out)
     cli("pretrain", recipe, "--out", out, "--threads", 1, "--workers", 1)
     assert artefacts_in(out) == before
+    assert cli("report", out, "--out", tmp_path / "again.html").strip() == str(tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text() == page
 
 
 def test_without_phones_the_middle_layer_is_taken(cli: Cli, recipe: Path, tmp_path: Path, corpus: Path) -> None:
@@ -99,6 +101,9 @@ def test_without_phones_the_middle_layer_is_taken(cli: Cli, recipe: Path, tmp_pa
         (("[labels]", "[label]"), "there is no section [label]"),
         (("clusters = 8", "clusters = 8.5"), "[labels]: clusters should be a whole number, not 8.5"),
         (("clusters = 6", "layer = 1.5"), "layer is a whole number or"),
+        (("clusters = 6", "layer = 9"), "iteration 2: layer 9 doesn't exist, the one before has 2"),
+        (("clusters = 6", 'data.valid = "dev"'), "iteration 2: [data] follows from [audio] and [labels] here"),
+        (('alignments = "', 'alignments = "nowhere'), "nowhere"),
         (("[labels]", "[labels"), "can't be read as TOML"),
         (("train = ", "train = 3 #"), "[audio]: train should be a path, not 3"),
     ],

@@ -253,6 +253,22 @@ def test_two_processes_see_what_one_sees_and_either_goes_on_for_the_other(labell
 
 
 @pytest.mark.slow
+def test_processes_count_an_utterance_that_cannot_be_read_once(labelled: Path, tmp_path: Path, corpus: Path) -> None:
+    shutil.copytree(corpus, tmp_path / "speech")
+    folder = tmp_path / labelled.name
+    shutil.copytree(labelled, folder)
+    root, *rows = (folder / "train.tsv").read_text().splitlines()
+    longest = max(rows, key=lambda row: int(row.split("\t")[1])).split("\t")[0]
+    assert Path(root) == corpus
+    (folder / "train.tsv").write_text("\n".join([str(tmp_path / "speech"), *rows]) + "\n")
+    (tmp_path / "speech" / longest).write_bytes(b"no sound")
+    shutil.copy(labelled.parent / "tiny.toml", tmp_path)
+    ended(folder, tmp_path / "out", processes=2)
+    counts = [item["unreadable"] for item in read_records(tmp_path / "out" / "metrics.jsonl") if item["split"] == "train"]
+    assert counts[-1] == 1
+
+
+@pytest.mark.slow
 def test_fsdp_and_ddp_learn_the_same(labelled: Path, tmp_path: Path) -> None:
     options = ("regularization.layer_drop=0",)
     ended(labelled, tmp_path / "ddp", *options, processes=2)
