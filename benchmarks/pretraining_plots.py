@@ -41,7 +41,10 @@ def main() -> None:
     )
 
     scores = json.loads((arguments.run / "scores.json").read_text())
-    kept = {name: {key: value for key, value in row.items() if key != "of"} for name, row in scores.items()}
+    kept = {
+        name: {key: value for key, value in row.items() if key != "of"}
+        for name, row in sorted(scores.items(), key=lambda item: item[1]["place"])
+    }
     stem.with_suffix(".json").write_text(json.dumps(kept, indent=1) + "\n")
     print("| frames, every 20 ms | PNMI | least – most of 3 fits | phone purity | linear probe |\n|---|---:|---:|---:|---:|")
     for name, row in kept.items():

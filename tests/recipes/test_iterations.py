@@ -68,8 +68,10 @@ def test_two_iterations_from_one_command(cli: Cli, recipe: Path, tmp_path: Path)
     assert len(scores) == 5
     assert all(0 <= item["pnmi"] <= 1 and 0 <= item["probe_accuracy"] <= 1 for item in scores.values())
     page = (out / "report.html").read_text()
-    for words in ("iteration-1", "iteration-2", "Loss of masked frames", "<svg", *scores):
+    for words in ("iteration-1", "iteration-2", "Loss of masked frames", "<svg", "iteration 2: 8 units of each layer", *scores):
         assert words in page
+    rows = ["MFCC<", "4 neighbours", "random weights, layer", "iteration 1, layer", "iteration 2, layer"]
+    assert sorted(rows, key=page.index) == rows
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
     before = artefacts_in(out)
     cli("pretrain", recipe, "--out", out, "--threads", 1, "--workers", 1)

@@ -144,12 +144,12 @@ class Pretraining:
     def _layer(self, number: int, asked: int | str) -> int:
         """Return the layer of an iteration that is taken: the one asked for, or the best on train, where phones are known."""
         if self._truth is not None:
-            best = self._best_layer(f"layers-{number}", self._model(number))
+            best = self._best_layer(f"layers-{number}", self._model(number), f"iteration {number}")
             return best if asked == "auto" else int(asked)
         settings = built(HubertSettings, self._settings.iterations[number - 1].training(self._out), f"iteration {number}")
         return (settings.measure.layer or max(1, settings.model.layers // 2)) if asked == "auto" else int(asked)
 
-    def _best_layer(self, name: str, model: Path) -> int:
+    def _best_layer(self, name: str, model: Path, whose: str) -> int:
         """Return the layer that is worth most, on the utterances of train that have alignments."""
         assert self._truth is not None
         path, picture = self._out / f"{name}.json", self._out / f"{name}.svg"
@@ -162,7 +162,7 @@ class Pretraining:
         _say(f"layers of {model}")
         asked = LayerSettings(clusters=self._settings.labels.clusters)
         made: LayerScores = score_layers(self._settings.audio.train, encoder, self._truth, asked, self._corpus, self._place.work)
-        write_text(picture, made.picture())
+        write_text(picture, made.picture(whose))
         write_header(path, {"of": of, **made.rows()})
         return made.best.layer
 
@@ -183,7 +183,7 @@ class Pretraining:
         first = self._settings.iterations[0]
         initial = self._out / "initial"
         write_initial(built(HubertSettings, first.training(self._out / "labels-1"), "iteration 1"), initial)
-        best = self._best_layer("layers-initial", initial)
+        best = self._best_layer("layers-initial", initial, "random weights")
         every = max(1, period // 160)
         rows: list[tuple[str, FrameChoice, int]] = [
             ("MFCC", FrameChoice(), every),
@@ -197,13 +197,14 @@ class Pretraining:
         path = self._out / SCORES
         known: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
         known = {name: known[name] for name, _, _ in rows if name in known}
-        for name, choice, step in rows:
+        for place, (name, choice, step) in enumerate(rows):
             key = digest_of([choice.state(), step, *self._scored_with()])
             if known.get(name, {}).get("of") != key:
                 _say(f"scores: {name}")
                 asked = QualitySettings(clusters=self._settings.labels.clusters, every=step)
                 made = score_frames(audio.train, audio.valid, choice, self._truth, asked, self._corpus, self._place.work)
-                known[name] = {"of": key, "clusters": asked.clusters, "seeds": asked.seeds, "period": period / 16, **made.rows()}
+                asked_for = {"place": place, "clusters": asked.clusters, "seeds": asked.seeds, "period": period / 16}
+                known[name] = {"of": key, **asked_for, **made.rows()}
                 write_header(path, known)
 
     def _period(self) -> int:

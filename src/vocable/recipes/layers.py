@@ -102,14 +102,19 @@ class LayerScores:
         also = f"; as good, within {_CLOSE:g}: {', '.join(map(str, self.as_good))}" if self.as_good else ""
         return f"Take layer {self.best.layer}: PNMI {self.best.pnmi:.4f} with {self.clusters} units{also}."
 
-    def picture(self) -> str:
-        """Return the scores as a chart, SVG."""
+    def picture(self, encoder: str = "") -> str:
+        """Return the scores as a chart, SVG.
+
+        Args:
+            encoder: its name, for the title.
+        """
         lines = {
             "PNMI": [(score.layer, score.pnmi) for score in self.scores],
             "PNMI without silence": [(score.layer, score.pnmi_without_silence) for score in self.scores],
             "phone purity": [(score.layer, score.phone_purity) for score in self.scores],
         }
-        title = f"{self.clusters} units of each layer, {self.frames:,} frames"
+        whose = f"{encoder}: " if encoder else ""
+        title = f"{whose}{self.clusters} units of each layer, {self.frames:,} frames"
         return line_chart(title, "layer", lines, self.best.layer)
 
     def rows(self) -> dict[str, Any]:

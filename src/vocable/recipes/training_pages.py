@@ -32,5 +32,7 @@ def _table(scores: dict[str, Any]) -> Table:
         f"{first.get('clusters')} units fitted on train and scored on valid, means of {first.get('seeds')} fits; "
         f"one frame every {first.get('period', 0):g} ms"
     )
-    rows = [[name, *(row[column] for column in _COLUMNS)] for name, row in scores.items()]
+    rows = [
+        [name, *(row[column] for column in _COLUMNS)] for name, row in sorted(scores.items(), key=lambda item: item[1]["place"])
+    ]
     return Table(title, ["frames", *(column.replace("_", " ") for column in _COLUMNS)], rows)
