@@ -35,7 +35,7 @@ from vocable.recipes.hubert_settings import HubertSettings
 from vocable.recipes.layers import LayerSettings, score_layers
 from vocable.recipes.scoring import Truth
 from vocable.recipes.training_data import Split, TrainingData
-from vocable.report.training_report import runs_in, training_report
+from vocable.recipes.training_pages import report_of
 from vocable.timelines.alignments import Alignments
 from vocable.training.run_folder import only_training
 from vocable.training.seeds import derived_seed
@@ -78,7 +78,7 @@ def train_hubert(
         with log.recorded():
             replace(_trainer(settings, config, data, out, world), overwrite=overwrite).run()
         if world.is_first:
-            write_text(out / "report.html", training_report(out.resolve().name, runs_in(out)))
+            write_text(out / "report.html", report_of(out))
     return out / "model"
 
 
