@@ -74,7 +74,7 @@ def _usual(kind: str, case: dict[str, Any], seed: int, clock: Clock) -> dict[str
     from torch import nn
 
     torch.manual_seed(0)
-    body = _UsualBody(case["dropout"]).train()
+    body = usual_body(case["dropout"]).train()
     head = nn.ModuleDict({"project": nn.Linear(768, PROJECTED)})
     embeddings = nn.Parameter(torch.rand(LABELS, PROJECTED))
     waveform, labels, mask = _batch()
@@ -122,7 +122,7 @@ def expanded_logits(projected: Any, labels: Any, embeddings: Any) -> Any:
     return logits.T.float()
 
 
-def _UsualBody(dropout: float) -> Any:  # noqa: N802 (torch is imported when it is made)
+def usual_body(dropout: float) -> Any:
     import torch
     from torch import nn
     from torch.nn import functional

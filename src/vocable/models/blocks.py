@@ -51,17 +51,21 @@ class Attention(nn.Module):
         self.output = _linear(config.dim, config.dim)
         self.gate: Gate | None = None if config.relative_positions is None else Gate(config)
 
-    def forward(self, stream: Tensor, lengths: Sequence[int], biases: Sequence[Tensor] | None) -> Tensor:
+    def forward(self, stream: Tensor, lengths: Sequence[int] | None, biases: Sequence[Tensor] | None) -> Tensor:
         """Return what attention adds to each frame.
 
         Args:
-            stream: of shape (frames, dim), the utterances' one after another.
-            lengths: frames of each utterance.
+            stream: of shape (frames, dim), the utterances' one after another; or, where they are of one length, of shape
+                (utterances, frames, dim).
+            lengths: frames of each utterance; None where they are of one length.
             biases: for each utterance a bias by distance, of shape (heads, 2 · length - 1).
         """
+        if lengths is None and biases is not None:
+            utterances, length, dim = stream.shape
+            return self.forward(stream.view(-1, dim), [length] * utterances, biases).view(stream.shape)
         made = applied(self.query_key_value, stream)
-        if self.training and biases is None and set(lengths) == {len(stream) // len(lengths)}:
-            return applied(self.output, self._of_equal_lengths(made, len(lengths)))
+        if lengths is None:
+            return applied(self.output, self._of_equal_lengths(made))
         attended = torch.zeros(stream.shape, dtype=made.dtype, device=stream.device)
         first = 0
         for number, length in enumerate(lengths):
@@ -76,15 +80,16 @@ class Attention(nn.Module):
             first += length
         return applied(self.output, attended)
 
-    def _of_equal_lengths(self, made: Tensor, utterances: int) -> Tensor:
+    def _of_equal_lengths(self, made: Tensor) -> Tensor:
         """Return what utterances of one length attend to, all at once."""
-        query, key, value = made.view(utterances, -1, 3, self._heads, made.shape[1] // (3 * self._heads)).permute(2, 0, 3, 1, 4)
+        # (utterances, frames, 3, heads, size) to three of (utterances, heads, frames, size)
+        query, key, value = made.view(*made.shape[:2], 3, self._heads, -1).permute(2, 0, 3, 1, 4)
         if _pays_written_out(query, self._dropout):
             weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.mT, dim=-1, dtype=query.dtype)
             found = dropout(weights, self._dropout, self.training) @ value
         else:
             found = functional.scaled_dot_product_attention(query, key, value, dropout_p=self._dropout)
-        joined: Tensor = found.transpose(1, 2).reshape(len(made), -1)
+        joined: Tensor = found.transpose(1, 2).flatten(2)
         return joined
 
     @staticmethod
@@ -151,8 +156,8 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(config, regularization.activation_dropout)
         self.feed_forward_norm = nn.LayerNorm(config.dim, config.norm_eps)
 
-    def forward(self, stream: Tensor, lengths: Sequence[int], biases: Sequence[Tensor] | None) -> BlockStates:
-        """Return what the block makes of a stream of frames, of shape (frames, dim)."""
+    def forward(self, stream: Tensor, lengths: Sequence[int] | None, biases: Sequence[Tensor] | None) -> BlockStates:
+        """Return what the block makes of frames; `Attention.forward` says how they lie."""
         if self._pre_norm:
             attended = self._dropped(self.attention(self.attention_norm(stream), lengths, biases))
             between = stream + attended

@@ -17,6 +17,9 @@ from torch.nn import functional
 
 from vocable.models.convolutions import ConvolutionLayer, ConvolutionStack, moments
 
+_ALIGNED = 8
+"""A GPU's fast products want rows of a multiple of so many values; the first convolution sees 10 samples."""
+
 
 def convolved_batch(stack: ConvolutionStack, waveforms: Tensor) -> Tensor:
     """Return the frames of waveforms of one length, through which gradients reach the stack's weights.
@@ -43,25 +46,27 @@ def convolved_batch(stack: ConvolutionStack, waveforms: Tensor) -> Tensor:
 def _first_rows(stack: ConvolutionStack, layer: ConvolutionLayer, waveforms: Tensor, kept: int) -> Tensor:
     """Return the first convolution's rows, activated; as many for each waveform as are kept."""
     count, samples = waveforms.shape
-    padded = functional.pad(waveforms, (0, (kept - 1) * layer.stride + layer.width - samples))
-    windows = padded.unfold(1, layer.width, layer.stride)
+    seen = -(-layer.width // _ALIGNED) * _ALIGNED if waveforms.is_cuda else layer.width
+    padded = functional.pad(waveforms, (0, (kept - 1) * layer.stride + seen - samples))
+    windows = padded.unfold(1, seen, layer.stride)
+    behind = (0, 0, 0, seen - layer.width)
     norm = layer.norm
     if not stack.over_time or norm is None:
-        weight = _cast(layer.weight[:, 0].T)
-        made = windows.reshape(-1, layer.width).to(weight.dtype) @ weight
+        weight = functional.pad(_cast(layer.weight[:, 0].T), behind)
+        made = windows.reshape(-1, seen).to(weight.dtype) @ weight
         made = made if layer.bias is None else made + _cast(layer.bias)
         return _activated(made, norm)
     with torch.autocast(waveforms.device.type, enabled=False):
         weight = layer.weight[:, 0].double()
-        stated = [moments(waveform, layer.width, layer.stride) for waveform in waveforms]
-        centre = torch.stack([found.means for found in stated]) @ weight.T
-        spread = torch.einsum("ci,bij,cj->bc", weight, torch.stack([found.covariance for found in stated]), weight)
+        found = moments(waveforms, layer.width, layer.stride)
+        centre = found.means @ weight.T
+        spread = torch.einsum("ci,bij,cj->bc", weight, found.covariance, weight)
         scale = norm.weight.double() / torch.sqrt(spread.clamp(min=0) + norm.eps)
         offset = norm.bias.double() - centre * scale
         if layer.bias is not None:
             offset = offset + 0 * layer.bias  # the norm takes it out; its gradient is 0 rather than none
         folded = (weight.T[None] * scale[:, None]).float()
-    made = torch.baddbmm(_cast(offset.float())[:, None], _cast(windows.contiguous()), _cast(folded))
+    made = torch.baddbmm(_cast(offset.float())[:, None], _cast(windows.contiguous()), functional.pad(_cast(folded), behind))
     return functional.gelu(made).view(count * kept, -1)
 
 

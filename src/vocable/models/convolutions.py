@@ -137,26 +137,32 @@ class Moments(NamedTuple):
     """Of the samples that a convolution sees together, over time, in float64."""
 
     means: Tensor
-    """Of shape (width,)."""
+    """Of shape (width,), for each waveform."""
     covariance: Tensor
-    """Of shape (width, width)."""
+    """Of shape (width, width), for each waveform."""
 
 
-def moments(waveform: Tensor, width: int, stride: int) -> Moments:
+def moments(waveforms: Tensor, width: int, stride: int) -> Moments:
     """Return the moments of the samples that a convolution of this width and stride sees together.
 
     Mean and variance of what it makes of them follow: with weights w, w·means and w·covariance·w.
+
+    Args:
+        waveforms: of shape (samples,), or (waveforms, samples).
+        width: of the convolution.
+        stride: of the convolution.
     """
-    middle = waveform.mean(dtype=torch.float64)  # taken out, so that the difference below is one of like sizes
-    count = (len(waveform) - width) // stride + 1
-    total, products = middle.new_zeros(width), middle.new_zeros(width, width)
+    middle = waveforms.mean(dim=-1, dtype=torch.float64, keepdim=True)  # taken out, so that differences are of like sizes
+    count = (waveforms.shape[-1] - width) // stride + 1
+    total, products = middle.new_zeros(*middle.shape[:-1], width), middle.new_zeros(*middle.shape[:-1], width, width)
     for first in range(0, count, _MOMENTS):
         last = min(first + _MOMENTS, count) - 1
-        windows = (waveform[first * stride : last * stride + width].double() - middle).unfold(0, width, stride)
-        total += windows.sum(dim=0)
-        products += windows.T @ windows
+        seen = waveforms[..., first * stride : last * stride + width].double() - middle
+        windows = seen.unfold(-1, width, stride)
+        total += windows.sum(dim=-2)
+        products += windows.mT @ windows
     means = total / count
-    return Moments(means + middle, products / count - means[:, None] * means)
+    return Moments(means + middle, products / count - means[..., :, None] * means[..., None, :])
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ def dropout(values: Tensor, probability: float, training: bool) -> Tensor:
 
     torch draws one random number for each value on a processor, which takes longer than a matrix product's part; here one
     number of 64 bits is drawn for four values, so that the probability is rounded to 1/65536. Both follow torch's generator.
+    What is compiled has torch's, which becomes part of what is beside it.
     """
     if not training or probability == 0:
         return values
-    if values.device.type != "cpu":
+    if values.device.type != "cpu" or torch.compiler.is_compiling():
         return functional.dropout(values, probability)
     return _Dropped.apply(values, max(1, round(probability * _LEVELS)))  # type: ignore[no-untyped-call, no-any-return]
 

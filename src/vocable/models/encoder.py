@@ -30,7 +30,7 @@ class Projection(nn.Module):
         self.linear = nn.Linear(config.channels, config.dim) if config.channels != config.dim else None
 
     def forward(self, stream: Tensor) -> Tensor:
-        """Return the frames of a stream projected, in float32."""
+        """Return frames projected, in float32."""
         made = stream.float() if self.norm is None else self.norm(stream.float())
         return made if self.linear is None else applied(self.linear, made).float()
 
@@ -93,19 +93,16 @@ class Encoder(nn.Module):
             Frames behind the last block and the final norm, if there is one, of shape (utterances, frames, dim).
         """
         count, length, _ = frames.shape
-        projected = self.projection(frames.flatten(0, 1))
-        projected = dropout(projected, self.regularization.input_dropout, self.training)
-        stream = torch.where(mask.view(-1, 1), self.mask_embedding.to(projected.dtype), projected)
-        added = self.positions.of_batch(stream.view(count, length, -1)).flatten(0, 1)
-        stream = stream + added.to(stream.dtype)
+        projected = dropout(self.projection(frames), self.regularization.input_dropout, self.training)
+        stream = torch.where(mask[..., None], self.mask_embedding.to(projected.dtype), projected)
+        stream = stream + self.positions.of_batch(stream).to(stream.dtype)
         stream = stream if self.config.pre_norm else self.norm(stream)
         stream = dropout(stream, self.regularization.dropout, self.training)
-        lengths = [length] * count
         biases = None if self.relative_positions is None else [self.relative_positions(length)] * count
         for number, block in enumerate(self.blocks, 1):
             if number not in left_out:
-                stream = block(stream, lengths, biases).block
-        return self._final(stream).view(count, length, -1)
+                stream = block(stream, None, biases).block
+        return self._final(stream)
 
     def _positioned(self, stream: Tensor, lengths: Sequence[int]) -> Tensor:
         weight = self.positions.weight()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,9 +42,14 @@ class MaskedBatch:
 
     def to(self, device: torch.device) -> MaskedBatch:
         """Return the batch on a device."""
-        audio, labels, mask, hidden, shown = (
-            item.to(device, non_blocking=True) for item in (self.audio, self.labels, self.mask, self.hidden, self.shown)
-        )
+        return self._mapped(lambda item: item.to(device, non_blocking=True))
+
+    def pinned(self) -> MaskedBatch:
+        """Return the batch in memory that a GPU copies from while the processor goes on."""
+        return self._mapped(torch.Tensor.pin_memory)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> MaskedBatch:
+        audio, labels, mask, hidden, shown = map(change, (self.audio, self.labels, self.mask, self.hidden, self.shown))
         return MaskedBatch(audio, labels, mask, hidden, shown, self.seconds)
 
 
@@ -150,8 +155,8 @@ class HubertObjective(nn.Module):
 
     def _predicted(self, stream: Tensor, labels: Tensor, places: Tensor, learning: bool) -> _Predicted:
         with torch.set_grad_enabled(torch.is_grad_enabled() and learning):
-            every = self.head(stream[places])
-            wanted = labels[:, places]
+            every = self.head(stream.index_select(0, places))
+            wanted = labels.index_select(1, places)
             loss = torch.stack(
                 [functional.cross_entropy(logits, own, reduction="sum") for logits, own in zip(every, wanted, strict=True)]
             ).sum()

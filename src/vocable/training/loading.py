@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Self
 
 from vocable.training.objective import Data, Made
@@ -19,13 +20,14 @@ class Loader:
         positions: of those that are wanted.
         threads: how many are made at once.
         ahead: how many are made before they are asked for, at least: as many as are taken in a row.
+        pinned: whether a GPU is to take them.
     """
 
-    def __init__(self, data: Data, positions: Iterable[int], threads: int = 2, ahead: int = 1) -> None:
+    def __init__(self, data: Data, positions: Iterable[int], threads: int = 2, ahead: int = 1, pinned: bool = False) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         self._data, self._positions = data, iter(positions)
         self._coming: deque[Future[Made]] = deque()
-        self._ahead = max(2 * threads, ahead)
+        self._ahead, self._pinned = max(2 * threads, ahead), pinned
         self.waited = 0.0
         """Seconds that somebody waited for a micro-batch."""
 
@@ -58,4 +60,8 @@ class Loader:
             position = next(self._positions, None)
             if position is None:
                 return
-            self._coming.append(self._threads.submit(self._data.make, position))
+            self._coming.append(self._threads.submit(self._make, position))
+
+    def _make(self, position: int) -> Made:
+        made = self._data.make(position)
+        return replace(made, batch=made.batch.pinned()) if self._pinned else made

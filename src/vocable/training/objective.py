@@ -40,6 +40,9 @@ class Batch(Protocol):
     def to(self, device: torch.device) -> Any:
         """Return the same on a device."""
 
+    def pinned(self) -> Any:
+        """Return the same in memory that a GPU copies from while the processor goes on."""
+
 
 @dataclass(frozen=True)
 class Made:

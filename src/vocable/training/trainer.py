@@ -172,8 +172,9 @@ class _Run:
                 left = self._settings.steps - self.step
                 self._shown = stack.enter_context(progress(self._asked.folder.name, float(left), "steps"))
                 self._records = stack.enter_context(Records(path, self.step, self._settings.trackers, described))
-            own = len(self._own(0))
-            self._loader = stack.enter_context(Loader(self._asked.data, self._positions(), self._settings.loaders, own))
+            own, on_gpu = len(self._own(0)), self._device.type == "cuda"
+            loader = Loader(self._asked.data, self._positions(), self._settings.loaders, own, on_gpu)
+            self._loader = stack.enter_context(loader)
             yield
 
     def one_step(self) -> None:

@@ -46,7 +46,7 @@ class Wrapped:
             fully_shard(model)
         if settings.compile:
             for block in blocks:
-                block.compile()
+                block.compile(dynamic=True)  # batches are of all lengths
         if world.size > 1 and not self._fsdp:
             on = [world.device.index] if world.device.type == "cuda" else None
             self.model = nn.parallel.DistributedDataParallel(model, device_ids=on, find_unused_parameters=leaves_out)
