@@ -42,6 +42,10 @@ class Tensors(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._readers)
 
+    def joined(self, others: Tensors) -> Tensors:
+        """Return these tensors and others."""
+        return Tensors({**self._readers, **others._readers})
+
     def renamed(self, names: Mapping[str, tuple[str, ...]]) -> Tensors:
         """Return tensors under other names, each of one or several of these."""
 
@@ -78,8 +82,8 @@ class EncoderCheckpoint:
     @classmethod
     def of(cls, encoder: Encoder, heads: Mapping[str, Tensor] | None = None) -> EncoderCheckpoint:
         """Return an encoder that is in memory, to be written."""
-        tensors = {name: tensor.detach() for name, tensor in encoder.named_parameters()}
-        mask = {MASK_EMBEDDING: tensors.pop(MASK_EMBEDDING)}
+        tensors = {name: tensor.detach() for name, tensor in encoder.state_dict().items()}
+        mask = {MASK_EMBEDDING: tensors.pop(MASK_EMBEDDING)} if MASK_EMBEDDING in tensors else {}
         return cls(Path(), "vocable", encoder.config, Tensors.of(tensors), Tensors.of({**mask, **(heads or {})}))
 
     @cached_property
@@ -101,13 +105,15 @@ class EncoderCheckpoint:
         """Return the encoder, or its first `layers` blocks, in evaluation mode and float32.
 
         Raises:
-            InputError: a tensor isn't finite.
+            InputError: a tensor isn't finite, or the statistics of log-mel frames aren't known.
         """
+        self.require_statistics()
         with torch.device("meta"):
             encoder = Encoder(self.config, layers)
-        wanted = dict(encoder.named_parameters())
+        wanted = encoder.state_dict()
         state = {name: self.tensors[name] for name in wanted if name in self.tensors}
-        state[MASK_EMBEDDING] = self.heads[MASK_EMBEDDING] if MASK_EMBEDDING in self.heads else torch.zeros(self.config.dim)
+        if MASK_EMBEDDING in wanted:
+            state[MASK_EMBEDDING] = self.heads[MASK_EMBEDDING] if MASK_EMBEDDING in self.heads else torch.zeros(self.config.dim)
         for name, tensor in state.items():
             if not torch.isfinite(tensor).all():
                 raise InputError(
@@ -116,12 +122,29 @@ class EncoderCheckpoint:
         encoder.load_state_dict(state, assign=True)
         return encoder.eval().requires_grad_(False)
 
+    def require_statistics(self) -> None:
+        """Refuse an encoder whose log-mel frames are to be normalised by statistics that its file doesn't hold.
+
+        Raises:
+            InputError: says which file to give.
+        """
+        mel = self.config.mel
+        if mel is not None and mel.normalization == "corpus" and not set(MEL_STATISTICS) <= set(self.tensors):
+            raise InputError(
+                f"{self.path} doesn't hold the mean and deviation of the corpus it was trained on, without which its frames mean "
+                "nothing: give --mean-std with that corpus's file, such as libri-360-mean-std.npy"
+            )
+
+
+MEL_STATISTICS = ("mel_mean", "mel_std")
+"""Of the bins of log-mel frames, where an encoder normalises them as the corpus it was trained on."""
+
 
 def expected_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor of an encoder, by our names."""
     with torch.device("meta"):
         encoder = Encoder(config)
-    return {name: tuple(tensor.shape) for name, tensor in encoder.named_parameters() if name != MASK_EMBEDDING}
+    return {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items() if name != MASK_EMBEDDING}
 
 
 def gathered(path: Path, config: EncoderConfig, layout: Layout, found: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> Found:
@@ -143,6 +166,8 @@ def gathered(path: Path, config: EncoderConfig, layout: Layout, found: Tensors, 
         for ours, parts in layout.names(config, gains_of(layout, found, prefix)).items()
     }
     for ours, shape in expected_shapes(config).items():
+        if ours in MEL_STATISTICS:
+            continue  # in no foreign file
         parts = names[ours]
         if missing := [part for part in parts if part not in found]:
             raise InputError(f"{path} lacks the tensor {missing[0]}, which an encoder of its configuration has: copy it again")
@@ -172,5 +197,5 @@ class Found:
 
 def prefix_of(layout: Layout, names: Mapping[str, object]) -> str:
     """Return what stands before all names of an encoder's tensors in a file."""
-    first = f"{layout.convolution.format(i=0)}.weight"
+    first = f"{layout.positions}.bias"
     return next((prefix for prefix in ("", *layout.prefixes) if f"{prefix}{first}" in names), "")

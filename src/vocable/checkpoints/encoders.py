@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -16,9 +18,10 @@ from torch import Tensor
 
 from vocable.artefacts.headers import read_header, write_header
 from vocable.artefacts.writing import part_beside, remove_leftovers, replacing, space_checked
-from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint
+from vocable.checkpoints.encoder_checkpoint import MEL_STATISTICS, EncoderCheckpoint
 from vocable.checkpoints.fairseq_encoder import fairseq_content, is_fairseq, read_fairseq
 from vocable.checkpoints.layouts import WrittenLayout, folder_layout, hub_name
+from vocable.checkpoints.melhubert_encoder import is_melhubert, mean_std_beside, melhubert_content, read_melhubert
 from vocable.checkpoints.tensor_names import FINAL_PROJECTION, LABEL_EMBEDDINGS, MASK_EMBEDDING
 from vocable.checkpoints.torch_files import read_torch_file
 from vocable.checkpoints.torchaudio_encoder import is_torchaudio, read_torchaudio
@@ -28,20 +31,25 @@ from vocable.errors import InputError, VocableError
 from vocable.models.config import WaveformNormalization
 
 
-def read_encoder(source: str | Path, normalization: WaveformNormalization | None = None) -> EncoderCheckpoint:
+def read_encoder(
+    source: str | Path, normalization: WaveformNormalization | None = None, mean_std: Path | None = None
+) -> EncoderCheckpoint:
     """Open an encoder; its tensors are read when they are asked for.
 
     Args:
-        source: a folder of ours or of transformers', a file of fairseq's, s3prl's, torchaudio's or WavLM's, or the name of a
-            model on the Hugging Face Hub, such as facebook/hubert-base-ls960 or hf:NAME@REVISION.
+        source: a folder of ours or of transformers', a file of fairseq's, s3prl's, torchaudio's, WavLM's or MelHuBERT's, or the
+            name of a model on the Hugging Face Hub, such as facebook/hubert-base-ls960 or hf:NAME@REVISION.
         normalization: of waveforms; takes the place of what the checkpoint says.
+        mean_std: file of the mean and deviation of log-mel bins that go with a checkpoint of MelHuBERT's authors' code.
 
     Raises:
         InputError: it isn't there, isn't whole, is of no known layout, or doesn't say whether waveforms are normalised.
         UnsafeFileError: it asks for code to be run.
     """
     path = located(source)
-    found = _in_folder(path, normalization) if path.is_dir() else _in_file(path, normalization)
+    found = _in_folder(path, normalization) if path.is_dir() else _in_file(path, normalization, mean_std)
+    if mean_std is not None and found.layout != "melhubert":
+        raise InputError(f"--mean-std goes with a checkpoint of MelHuBERT's authors' code, which {path} isn't: leave it out")
     _check_heads(found)
     if normalization is not None and found.config.waveform_normalization != normalization:
         found = replace(found, config=replace(found.config, waveform_normalization=normalization))
@@ -76,20 +84,21 @@ def write_encoder(checkpoint: EncoderCheckpoint, out: Path, layout: WrittenLayou
     """
     if os.path.lexists(out) and not overwrite:
         raise InputError(f"{out} stands already: give another path, or --overwrite")
-    if layout != "vocable" and checkpoint.config.mel is not None:
-        raise InputError(f"the layout of {layout} has no encoders of log-mel frames: take --to vocable")
-    if layout == "fairseq":
+    if layout in ("transformers", "fairseq") and checkpoint.config.mel is not None:
+        raise InputError(f"the layout of {layout} has no encoders of log-mel frames: take --to vocable or melhubert")
+    if layout in ("fairseq", "melhubert"):
         if out.is_dir():
-            raise InputError(f"{out} is a folder, and fairseq's layout is a file: give a path such as {out / 'model.pt'}")
-        content = fairseq_content(checkpoint)
-        with replacing(out) as file:
-            try:
-                torch.save(content, file)
-            except RuntimeError as error:  # torch's own about a file that isn't whole; why it isn't was raised before
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None
-                raise
+            raise InputError(f"{out} is a folder, and {layout}'s layout is a file: give a path such as {out / 'model.pt'}")
+        if layout == "fairseq":
+            _write_file(fairseq_content(checkpoint), out)
+            return
+        checkpoint.require_statistics()
+        content = melhubert_content(checkpoint)
+        with replacing(mean_std_beside(out)) as file:
+            np.save(file, np.stack([checkpoint.tensors[name].numpy() for name in MEL_STATISTICS]).astype(np.float64))
+        _write_file(content, out)
         return
+    checkpoint.require_statistics()
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file, and this layout is a folder: give another path")
     if out.is_dir() and (others := sorted({item.name for item in out.iterdir()} - _OURS)):
@@ -118,6 +127,16 @@ def write_encoder(checkpoint: EncoderCheckpoint, out: Path, layout: WrittenLayou
             shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_file(content: dict[str, Any], out: Path) -> None:
+    with replacing(out) as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's own about a file that isn't whole; why it isn't was raised before
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -207,13 +226,15 @@ def _in_folder(folder: Path, normalization: WaveformNormalization | None) -> Enc
     raise InputError(f"{folder} holds no encoder: a folder of one has config.json and model.safetensors")
 
 
-def _in_file(path: Path, normalization: WaveformNormalization | None) -> EncoderCheckpoint:
+def _in_file(path: Path, normalization: WaveformNormalization | None, mean_std: Path | None) -> EncoderCheckpoint:
     if path.name in _OURS:
         raise InputError(f"{path} is a part of an encoder: give its folder, {path.parent}")
     if path.name.startswith("pytorch_model") and (path.parent / "config.json").is_file():
         raise InputError(f"{path} is a part of an encoder: give its folder, {path.parent}")
     content = read_torch_file(path)
     try:
+        if is_melhubert(content):
+            return read_melhubert(path, content, mean_std)
         if is_torchaudio(content):
             return read_torchaudio(path, content, normalization)
         if is_fairseq(content):
@@ -225,4 +246,6 @@ def _in_file(path: Path, normalization: WaveformNormalization | None) -> Encoder
             f"{path} has settings or tensors of another kind than an encoder's ({type(error).__name__}: {str(error)[:200]}): "
             "take another checkpoint"
         ) from error
-    raise InputError(f"{path} holds no encoder of a known layout: fairseq's, s3prl's, torchaudio's or WavLM's were expected")
+    raise InputError(
+        f"{path} holds no encoder of a known layout: fairseq's, s3prl's, torchaudio's, WavLM's or MelHuBERT's were expected"
+    )

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-WrittenLayout = Literal["vocable", "transformers", "fairseq"]
+WrittenLayout = Literal["vocable", "transformers", "fairseq", "melhubert"]
 
 
 def hub_name(source: str | Path) -> tuple[str, str | None] | None:

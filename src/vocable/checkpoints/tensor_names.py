@@ -199,6 +199,9 @@ TORCHAUDIO_WAVLM = replace(
 )
 
 
+MELHUBERT = replace(FAIRSEQ, name="melhubert", projection="pre_extract_proj", label_embeddings=(), prefixes=("module.", "model."))
+
+
 def gains_of(layout: Layout, keys: Mapping[str, object], prefix: str) -> tuple[str, str]:
     """Return which names a file has for the gain and direction of the positional convolution's weights."""
     for gains in layout.weight_norm:

@@ -18,6 +18,7 @@ def convert(
     *,
     to: WrittenLayout | None = None,
     waveform_normalization: WaveformNormalization | None = None,
+    mean_std: Path | None = None,
     manifest: Path | None = None,
     sample_rate: int | None = None,
     overwrite: bool = False,
@@ -26,18 +27,20 @@ def convert(
 
     Codebooks: .safetensors, .npy, and scikit-learn's models (pickle, joblib), which are read without running anything in
     them. Labels: .km, .units, .rle. Manifests: .tsv, .scp, .csv, .jsonl, .parquet. Encoders: HuBERT, wav2vec 2.0 and WavLM of
-    fairseq, transformers, torchaudio, s3prl and Microsoft.
+    fairseq, transformers, torchaudio, s3prl and Microsoft; MelHuBERT of its authors, with --mean-std.
 
     Parameters
     ----------
     source
         The file to read; of an encoder a folder, too, or a name on the Hub.
     target
-        The file to write; of an encoder a folder, or with --to fairseq a file.
+        The file to write; of an encoder a folder, or with --to fairseq or melhubert a file.
     to
         The layout of an encoder.
     waveform_normalization
         How an encoder's waveforms are normalised, in place of what its checkpoint says.
+    mean_std
+        The .npy of mean and deviation that goes with a checkpoint of MelHuBERT's authors' code.
     manifest
         Whose utterance ids labels get that don't hold them, for .units.
     sample_rate
@@ -46,8 +49,9 @@ def convert(
         Replace the target if it is there.
     """
     if to is None:
-        if waveform_normalization is not None:
-            raise InputError("--waveform-normalization is for encoders: give --to, too")
+        for name, value in (("--waveform-normalization", waveform_normalization), ("--mean-std", mean_std)):
+            if value is not None:
+                raise InputError(f"{name} is for encoders: give --to, too")
         if is_encoder(source):
             raise InputError(
                 f"{source} is an encoder: say with --to in which layout {target} is to be, such as --to transformers"
@@ -56,4 +60,4 @@ def convert(
         return
     if manifest is not None or sample_rate is not None:
         raise InputError("--manifest and --sample-rate are for labels and manifests: leave them out with --to")
-    print(f"{target}: {convert_encoder(source, target, to, waveform_normalization, overwrite)}")
+    print(f"{target}: {convert_encoder(source, target, to, waveform_normalization, mean_std, overwrite)}")

@@ -89,6 +89,7 @@ def layers(
     chunking: str = "windows",
     precision: Precision = "float32",
     waveform_normalization: WaveformNormalization | None = None,
+    mean_std: Path | None = None,
     tier: str | None = None,
     alignment_rate: float | None = None,
     silence: Names = (),
@@ -104,7 +105,7 @@ def layers(
     Parameters
     ----------
     encoder
-        A checkpoint of HuBERT, wav2vec 2.0 or WavLM: a file, a folder, or a name on the Hub.
+        A checkpoint of HuBERT, wav2vec 2.0, WavLM or MelHuBERT: a file, a folder, or a name on the Hub.
     audio
         A folder of audio, or a manifest; utterances without an alignment are left out.
     alignments
@@ -123,6 +124,8 @@ def layers(
         bfloat16 is faster where the device is; auto takes it there.
     waveform_normalization
         In place of what the checkpoint says.
+    mean_std
+        The .npy of mean and deviation that goes with a checkpoint of MelHuBERT's authors' code.
     tier
         Tier of the TextGrids, or column of the tables; by default phones, or the third column.
     alignment_rate
@@ -137,7 +140,7 @@ def layers(
     settings = LayerSettings(layers=layers, clusters=clusters, frames=frames, seed=seed, chunking=chunking)
     truth = Truth(alignments=alignments, tier=tier, rate=alignment_rate, silence=silence)
     work = running.work()
-    file = EncoderFile(encoder, waveform_normalization, resolved_precision(precision, work.devices[0]))
+    file = EncoderFile(encoder, waveform_normalization, resolved_precision(precision, work.devices[0]), mean_std)
     found = score_layers(audio, file, truth, settings, source, work)
     if picture is not None:
         write_text(picture, found.picture())

@@ -86,6 +86,7 @@ def encoder(
     chunking: str = "windows",
     precision: Precision = "float32",
     waveform_normalization: WaveformNormalization | None = None,
+    mean_std: Path | None = None,
     dump: Dump,
     source: Audio = CorpusSettings(),
     running: Running = Running(),
@@ -96,8 +97,8 @@ def encoder(
     Parameters
     ----------
     checkpoint
-        HuBERT, wav2vec 2.0 or WavLM: a file of fairseq's, torchaudio's or s3prl's, a folder of transformers' or ours, or a name
-        on the Hub.
+        HuBERT, wav2vec 2.0, WavLM or MelHuBERT: a file of fairseq's, torchaudio's, s3prl's or MelHuBERT's authors', a folder of
+        transformers' or ours, or a name on the Hub.
     audio
         A folder of audio, or a manifest.
     layer
@@ -110,6 +111,8 @@ def encoder(
         bfloat16 is faster where the device is; auto takes it there.
     waveform_normalization
         In place of what the checkpoint says.
+    mean_std
+        The .npy of mean and deviation that goes with a checkpoint of MelHuBERT's authors' code.
     """
     choice = FrameChoice(
         encoder=checkpoint,
@@ -118,6 +121,7 @@ def encoder(
         chunking=chunking,
         precision=precision,
         waveform_normalization=waveform_normalization,
+        mean_std=mean_std,
         normalize=dump.normalize,
         context=dump.context,
     )

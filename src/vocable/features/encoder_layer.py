@@ -34,10 +34,12 @@ class EncoderFile:
     waveform_normalization: WaveformNormalization | None = None
     """In place of what the checkpoint says."""
     precision: Precision = "float32"
+    mean_std: Path | None = None
+    """File of the statistics that a checkpoint of MelHuBERT's authors' code goes with."""
 
     def checkpoint(self) -> EncoderCheckpoint:
         """Return the checkpoint, once for each process."""
-        return opened(self.source, self.waveform_normalization)
+        return opened(self.source, self.waveform_normalization, self.mean_std)
 
     def spec(self, layer: int | None, tap: TapName = "block", chunking: str = "windows") -> FeatureSpec:
         """Return what frames are that a layer of it makes.
@@ -69,7 +71,9 @@ class EncoderFile:
         return EncoderRunner(self.checkpoint(), layers, resolved_precision(self.precision, device), device)
 
 
-def opened(source: str | Path, normalization: WaveformNormalization | None = None) -> EncoderCheckpoint:
+def opened(
+    source: str | Path, normalization: WaveformNormalization | None = None, mean_std: Path | None = None
+) -> EncoderCheckpoint:
     """Return a checkpoint, which is opened once in a process unless its files change.
 
     Raises:
@@ -79,19 +83,23 @@ def opened(source: str | Path, normalization: WaveformNormalization | None = Non
 
     path = located(source)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
+    if mean_std is not None:
+        if not mean_std.is_file():
+            raise InputError(f"--mean-std {mean_std}: there is no such file; give the mean-std.npy that came with the checkpoint")
+        files.append(mean_std)
     state = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
-    return _checkpoint(path, normalization, state)
+    return _checkpoint(path, normalization, mean_std, state)
 
 
 @lru_cache(maxsize=2)
-def _checkpoint(path: Path, normalization: WaveformNormalization | None, _: object) -> EncoderCheckpoint:
+def _checkpoint(path: Path, normalization: WaveformNormalization | None, mean_std: Path | None, _: object) -> EncoderCheckpoint:
     from vocable.checkpoints.encoders import read_encoder
 
-    return read_encoder(path, normalization)
+    return read_encoder(path, normalization, mean_std)
 
 
 class EncoderLayer:
-    """Frames from a layer of HuBERT, wav2vec 2.0 or WavLM.
+    """Frames from a layer of HuBERT, wav2vec 2.0, WavLM or MelHuBERT.
 
     Layers count from 1: layer L is the output of the L-th block, residual included, without any final norm, as fairseq's
     dump_hubert_feature and transformers' hidden_states[L] have it. Only the blocks up to it are built and run. The frames of a
@@ -105,6 +113,7 @@ class EncoderLayer:
         chunking: how long waveforms go through: `windows`, `windows:LENGTH:CONTEXT` in frames, or `fairseq:SAMPLES`.
         precision: `float32`; `bfloat16`, in which matrix products are made; or `auto`: bfloat16 where the device makes them fast.
         waveform_normalization: `none` or `utterance`, in place of what a checkpoint that is opened here says.
+        mean_std: file of the statistics that a checkpoint of MelHuBERT's authors' code goes with.
         device: a torch device.
 
     Raises:
@@ -120,10 +129,11 @@ class EncoderLayer:
         *,
         precision: Precision = "float32",
         waveform_normalization: WaveformNormalization | None = None,
+        mean_std: Path | None = None,
         device: str = "cpu",
     ) -> None:
         if isinstance(checkpoint, (str, Path)):
-            checkpoint = opened(checkpoint, waveform_normalization)
+            checkpoint = opened(checkpoint, waveform_normalization, mean_std)
         self.spec = layer_spec(checkpoint, layer, tap, chunking, precision, device)
         self._tap = Tap(self.spec.layer or 1, tap)
         self._chunking = chunking_of(self.spec.chunking)
@@ -152,6 +162,7 @@ def layer_spec(
         InputError: there is no such layer, tap, chunking or precision.
     """
     config = checkpoint.config
+    checkpoint.require_statistics()
     if layer is None and tap != "final":
         raise InputError(f"which layer? The encoder has {config.layers}: give --layer 1 to {config.layers}")
     place = Tap(config.layers if layer is None else layer, tap)

@@ -43,8 +43,10 @@ class EncoderRunner:
         from vocable.models.inference import prepared
 
         self._device, self._config = torch.device(device), checkpoint.config
+        encoder = checkpoint.build(layers)
+        self._statistics = encoder.mel_statistics()
         try:
-            self._encoder = prepared(checkpoint.build(layers), precision, self._device)
+            self._encoder = prepared(encoder, precision, self._device)
         except torch.OutOfMemoryError as error:
             raise InputError(f"{device} has too little memory for the encoder: take another device, or free some") from error
         self._budget = _CPU_FRAMES if self._device.type == "cpu" else _GPU_FRAMES
@@ -86,7 +88,8 @@ class EncoderRunner:
         if self._encoder.convolutions is None:
             import torch
 
-            return _MelFrames(torch.from_numpy(mel_frames(waveform.numpy(), self._config)).to(self._device))
+            made = mel_frames(waveform.numpy(), self._config, self._statistics)
+            return _MelFrames(torch.from_numpy(made).to(self._device))
         return self._encoder.convolutions.on(waveform.to(self._device))
 
     def _batches(self, parts: list[_Part]) -> Iterator[list[_Part]]:

@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 from vocable.artefacts.headers import POSITIVE, Kind, read_field, whole
 from vocable.errors import InputError
 
-Family = Literal["hubert", "wav2vec2", "wavlm"]
+Family = Literal["hubert", "wav2vec2", "wavlm", "melhubert"]
 ConvolutionNorm = Literal["group", "layer"]
 WaveformNormalization = Literal["none", "utterance"]
-MelNormalization = Literal["none", "utterance"]
+MelNormalization = Literal["none", "utterance", "corpus"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,12 @@ class MelInput:
     stacked: int = 2
     """That many frames become one."""
     normalization: MelNormalization = "utterance"
-    """`utterance`: each bin has mean 0 and variance 1 over an utterance."""
+    """`utterance`: each bin has mean 0 and variance 1 over an utterance; `corpus`: over the corpus that was learnt from, whose
+    statistics are part of the encoder."""
+    padded: bool = False
+    """Whether frames that are too few at the end to be stacked become one with zeros behind them, or none."""
+    hides_input: bool = False
+    """Whether a frame is hidden, in training, as zeros in place of its log-mel, or by a vector that is learnt."""
 
 
 CONVOLUTIONS = (
@@ -114,7 +119,8 @@ class EncoderConfig:
     def receptive_field(self) -> int:
         """Samples that a frame's convolutions see, or its windows."""
         if self.mel is not None:
-            return self.sample_rate // 40 + (self.mel.stacked - 1) * (self.sample_rate // 100)
+            whole = 1 if self.mel.padded else self.mel.stacked  # windows that a frame has to have
+            return self.sample_rate // 40 + (whole - 1) * (self.sample_rate // 100)
         field = 1
         for item in reversed(self.convolutions):
             field = (field - 1) * item.stride + item.width
@@ -174,7 +180,7 @@ def _one_of(*names: str) -> Kind[str]:
 
 _FLAG: Kind[bool] = Kind("true or false", lambda value: isinstance(value, bool))
 _KINDS: dict[str, Kind[Any]] = {
-    "family": _one_of("hubert", "wav2vec2", "wavlm"),
+    "family": _one_of(*get_args(Family)),
     "layers": whole(1, 1000),  # a network is built of so many to know its shapes
     **dict.fromkeys(("dim", "ffn_dim", "heads", "position_width", "position_groups", "sample_rate"), _SIZE),
     **dict.fromkeys(("pre_norm", "convolution_bias", "projection_norm"), _FLAG),
@@ -197,6 +203,7 @@ _KINDS: dict[str, Kind[Any]] = {
                 whole(1, 512).accepts(value.bins)
                 and whole(1, 64).accepts(value.stacked)
                 and value.normalization in get_args(MelNormalization)
+                and all(isinstance(flag, bool) for flag in (value.padded, value.hides_input))
             )
         ),
     ),
@@ -219,6 +226,16 @@ def large(family: Family = "hubert") -> EncoderConfig:
         base(family), layers=24, dim=1024, ffn_dim=4096, heads=16, pre_norm=True, convolution_norm="layer",
         waveform_normalization="utterance",
     )  # fmt: skip
+
+
+def melhubert(stacked: int = 2) -> EncoderConfig:
+    """Return MelHuBERT's configuration (arXiv 2211.09944): 90 million parameters.
+
+    Args:
+        stacked: log-mel frames of 10 ms that become one: 2 for frames every 20 ms, 1 for every 10 ms.
+    """
+    mel = MelInput(40, stacked, "corpus", padded=True, hides_input=True)
+    return replace(base(), family="melhubert", convolutions=(), mel=mel, projection_norm=False)
 
 
 def xlarge() -> EncoderConfig:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -52,13 +54,20 @@ class Encoder(nn.Module):
         self.config, self.regularization = config, regularization
         self.convolutions = ConvolutionStack(config) if config.convolutions else None
         """None where frames are log-mel's, which are made elsewhere."""
+        self.mel_mean: Tensor | None
+        self.mel_std: Tensor | None
+        of_corpus = config.mel is not None and config.mel.normalization == "corpus"
+        for name in ("mel_mean", "mel_std"):
+            self.register_buffer(name, torch.ones(config.mel.bins) if config.mel is not None and of_corpus else None)
         self.projection = Projection(config)
         self.positions = PositionalConvolution(config)
         relative = config.relative_positions
         self.relative_positions = None if relative is None else RelativePositionBias(relative, config.heads)
         self.norm = nn.LayerNorm(config.dim, config.norm_eps)
         self.blocks = nn.ModuleList(Block(config, regularization) for _ in range(config.layers if layers is None else layers))
-        self.mask_embedding = nn.Parameter(torch.rand(config.dim))
+        hides_input = config.mel is not None and config.mel.hides_input
+        self.mask_embedding = None if hides_input else nn.Parameter(torch.rand(config.dim))
+        """None where a hidden frame is one of zeros."""
 
     def forward(self, utterances: Sequence[Tensor], taps: Collection[Tap]) -> dict[Tap, list[Tensor]]:
         """Return the frames of utterances at each tap.
@@ -86,15 +95,19 @@ class Encoder(nn.Module):
 
         Args:
             frames: what the convolutions made of them, or log-mel frames, of shape (utterances, frames, channels).
-            mask: true where a frame is replaced by the mask embedding, of shape (utterances, frames).
+            mask: true where a frame is hidden, of shape (utterances, frames).
             left_out: blocks that are passed over, counted from 1.
 
         Returns:
             Frames behind the last block and the final norm, if there is one, of shape (utterances, frames, dim).
         """
         count, length, _ = frames.shape
-        projected = dropout(self.projection(frames), self.regularization.input_dropout, self.training)
-        stream = torch.where(mask[..., None], self.mask_embedding.to(projected.dtype), projected)
+        hidden = mask[..., None]
+        if self.mask_embedding is None:
+            frames = frames.masked_fill(hidden, 0.0)  # a bin's mean, once it is normalised
+        stream = dropout(self.projection(frames), self.regularization.input_dropout, self.training)
+        if self.mask_embedding is not None:
+            stream = torch.where(hidden, self.mask_embedding.to(stream.dtype), stream)
         stream = stream + self.positions.of_batch(stream).to(stream.dtype)
         stream = stream if self.config.pre_norm else self.norm(stream)
         stream = dropout(stream, self.regularization.dropout, self.training)
@@ -103,6 +116,12 @@ class Encoder(nn.Module):
             if number not in left_out:
                 stream = block(stream, None, biases).block
         return self._final(stream)
+
+    def mel_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Return mean and standard deviation of each log-mel bin in the corpus that was learnt from, if they are used."""
+        if self.mel_mean is None or self.mel_std is None:
+            return None
+        return self.mel_mean.numpy(), self.mel_std.numpy()
 
     def _positioned(self, stream: Tensor, lengths: Sequence[int]) -> Tensor:
         weight = self.positions.weight()

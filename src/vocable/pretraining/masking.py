@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +25,39 @@ class MaskSettings:
     """Frames in a span."""
     least: int = 2
     """Spans in an utterance at least."""
+    reference: bool = False
+    """Draw spans as fairseq's and MelHuBERT's code does, number for number, from NumPy's older generator; slower."""
 
     def __post_init__(self) -> None:
         if not 0 < self.probability <= 1:
             raise InputError(f"probability {self.probability}: give a part above 0, up to 1")
         if self.length < 1 or self.least < 1:
             raise InputError(f"length {self.length} and least {self.least}: give 1 or more")
+
+
+def reference_masks(
+    drawn: np.random.RandomState, lengths: Sequence[int], width: int, settings: MaskSettings
+) -> NDArray[np.bool_]:
+    """Return which frames are masked, of shape (utterances, width), exactly as MelHuBERT's code draws fairseq's static masks.
+
+    Args:
+        drawn: what is random; the references take NumPy's global one.
+        lengths: frames of each utterance.
+        width: frames of the longest.
+        settings: of the spans.
+    """
+    masks = np.zeros((len(lengths), width), dtype=bool)
+    every = max(settings.least, int(settings.probability * width / settings.length + drawn.rand()))  # for rows of full length
+    padded = any(length < width for length in lengths)
+    for mask, length in zip(masks, lengths, strict=True):
+        spans = every
+        if padded:
+            spans = max(settings.least, int(settings.probability * length / settings.length + drawn.rand()))
+        longest = settings.length if length - settings.length > spans else length - spans - 1
+        starts = drawn.choice(length - longest, spans, replace=False)
+        places = (starts[:, None] + np.arange(settings.length)).ravel()
+        mask[places[places < length]] = True
+    return masks
 
 
 def span_masks(drawn: np.random.Generator, utterances: int, frames: int, settings: MaskSettings) -> NDArray[np.bool_]:

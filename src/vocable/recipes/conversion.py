@@ -71,26 +71,35 @@ def is_encoder(source: str) -> bool:
 
 
 def convert_encoder(
-    source: str, target: Path, to: WrittenLayout, normalization: WaveformNormalization | None, overwrite: bool
+    source: str,
+    target: Path,
+    to: WrittenLayout,
+    normalization: WaveformNormalization | None,
+    mean_std: Path | None,
+    overwrite: bool,
 ) -> str:
     """Write an encoder in another layout, and say what it is.
 
     Args:
         source: as `read_encoder` takes it.
-        target: a folder, or a file for fairseq's layout.
+        target: a folder, or a file for fairseq's and MelHuBERT's layouts.
         to: the layout.
         normalization: of waveforms, in place of what the checkpoint says.
+        mean_std: statistics that a checkpoint of MelHuBERT's authors' code goes with.
         overwrite: replace the target.
 
     Raises:
         InputError: no such encoder, the target stands already, or the layout has no such encoder.
     """
     from vocable.checkpoints.encoders import read_encoder, write_encoder
+    from vocable.checkpoints.melhubert_encoder import mean_std_beside
 
-    found = read_encoder(source, normalization)
+    found = read_encoder(source, normalization, mean_std)
     write_encoder(found, target, to, overwrite)
     lost = sorted(set(found.heads) - set(read_encoder(target).heads))
     without = f"; {', '.join(lost)}: has no place there" if lost else ""
+    if to == "melhubert":
+        without += f"; the statistics it takes are in {mean_std_beside(target)}"
     return f"{found.config.family}, {found.config.layers} layers of {found.config.dim}, digest {found.digest[:12]}{without}"
 
 

@@ -42,7 +42,8 @@ class FrameChoice:
     context: int = 0
     """Neighbours stacked on each side of a frame."""
     encoder: str | None = None
-    """Take frames of an encoder instead: a checkpoint of HuBERT, wav2vec 2.0 or WavLM, a file, a folder, or a name on the Hub."""
+    """Take frames of an encoder instead: a checkpoint of HuBERT, wav2vec 2.0, WavLM or MelHuBERT; a file, a folder, or a name on
+    the Hub."""
     layer: int | None = None
     """With --encoder: which layer's, from 1."""
     tap: TapName = "block"
@@ -53,6 +54,8 @@ class FrameChoice:
     """With --encoder: bfloat16 is faster where the device is; auto takes it there."""
     waveform_normalization: WaveformNormalization | None = None
     """With --encoder: none or utterance, in place of what the checkpoint says."""
+    mean_std: Path | None = None
+    """With --encoder: the .npy of the training's mean and deviation that goes with a checkpoint of MelHuBERT's authors' code."""
 
     def __post_init__(self) -> None:
         if self.encoder is None:
@@ -80,7 +83,11 @@ class FrameChoice:
     @property
     def encoder_file(self) -> EncoderFile | None:
         """The encoder, and how it is run."""
-        return None if self.encoder is None else EncoderFile(self.encoder, self.waveform_normalization, self.precision)
+        return (
+            None
+            if self.encoder is None
+            else EncoderFile(self.encoder, self.waveform_normalization, self.precision, self.mean_std)
+        )
 
     def on(self, work: Work) -> FrameChoice:
         """Return the choice with the precision that `auto` means where the work runs."""
@@ -107,7 +114,7 @@ class FrameChoice:
         return LogMel.preset(self.mel_bins, sample_rate).spec
 
 
-ENCODER_ONLY = ("layer", "tap", "chunking", "precision", "waveform_normalization")
+ENCODER_ONLY = ("layer", "tap", "chunking", "precision", "waveform_normalization", "mean_std")
 
 
 def checked_rate(spec: FeatureSpec, sample_rate: int) -> FeatureSpec:

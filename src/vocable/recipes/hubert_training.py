@@ -193,7 +193,9 @@ def _begin_with(objective: HubertObjective, source: str) -> str:
     if isinstance(objective.encoder.positions, PlainPositionalConvolution):
         tensors = without_gains(tensors)
     given = {f"encoder.{name}": tensor for name, tensor in tensors.items()}
-    given |= {f"encoder.{MASK_EMBEDDING}": found.heads[MASK_EMBEDDING]} if MASK_EMBEDDING in found.heads else {}
+    for name in (f"encoder.{MASK_EMBEDDING}",):
+        if name in own and MASK_EMBEDDING in found.heads:
+            given[name] = found.heads[MASK_EMBEDDING]
     heads = {f"head.{name}": found.heads[name] for name in found.heads if f"head.{name}" in own}
     if f"head.{LABEL_EMBEDDINGS}" in heads:
         every = [found.heads[of_set(LABEL_EMBEDDINGS, number)] for number in range(label_sets(found.heads))]
@@ -212,7 +214,7 @@ def _begin_with(objective: HubertObjective, source: str) -> str:
 def _checkpoint(config: EncoderConfig, labels: Sequence[int], weights: Mapping[str, Tensor]) -> EncoderCheckpoint:
     tensors = {name.removeprefix("encoder."): tensor for name, tensor in weights.items() if name.startswith("encoder.")}
     tensors = with_gains(tensors)
-    mask = {MASK_EMBEDDING: tensors.pop(MASK_EMBEDDING)}
+    mask = {MASK_EMBEDDING: tensors.pop(MASK_EMBEDDING)} if MASK_EMBEDDING in tensors else {}
     return EncoderCheckpoint(Path(), "vocable", config, Tensors.of(tensors), Tensors.of({**mask, **heads_of(weights, labels)}))
 
 

@@ -43,7 +43,7 @@ def encoder_rows(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 _WAVEFORMS = {"none": "taken as they are", "utterance": "each normalised to mean 0 and variance 1"}
-_FAMILIES = {"hubert": "HuBERT", "wav2vec2": "wav2vec 2.0", "wavlm": "WavLM"}
+_FAMILIES = {"hubert": "HuBERT", "wav2vec2": "wav2vec 2.0", "wavlm": "WavLM", "melhubert": "MelHuBERT"}
 _LAYOUTS = {
     "vocable": "vocable",
     "transformers": "transformers",
@@ -51,6 +51,7 @@ _LAYOUTS = {
     "s3prl": "s3prl",
     "torchaudio": "torchaudio",
     "wavlm": "Microsoft's WavLM",
+    "melhubert": "MelHuBERT's authors",
 }
 
 
