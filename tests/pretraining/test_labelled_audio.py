@@ -15,6 +15,7 @@ from models.made import tiny
 from vocable.audio.manifest import Manifest, Utterance
 from vocable.errors import InputError
 from vocable.models.config import MelInput
+from vocable.pretraining.inputs import AudioInputs
 from vocable.pretraining.labelled_audio import LabelledAudio, LabelSet, labelled_frames, labels_of_frames, usable_frames
 from vocable.pretraining.masking import MaskSettings
 from vocable.training.batches import BatchSettings
@@ -65,7 +66,7 @@ def sets_of(manifest: Manifest, rate: float) -> list[LabelSet]:
 @pytest.mark.parametrize("mel", [False, True])
 def test_micro_batches_hold_crops_with_their_own_labels(manifest: Manifest, rate: float, mel: bool) -> None:
     config = tiny("hubert", convolutions=(), mel=MelInput(40, 2, "none")) if mel else tiny()
-    data = LabelledAudio(manifest, sets_of(manifest, rate), config, BATCHES, MaskSettings(length=3), 1)
+    data = LabelledAudio(AudioInputs(manifest, config), sets_of(manifest, rate), config, BATCHES, MaskSettings(length=3), 1)
     assert data.utterances == 4
     ratio = int(rate * 320 / 16_000)
     seen: set[tuple[int, int]] = set()
@@ -88,7 +89,9 @@ def test_micro_batches_hold_crops_with_their_own_labels(manifest: Manifest, rate
 
 
 def test_a_position_gives_the_same_batch_again(manifest: Manifest) -> None:
-    one, two = (LabelledAudio(manifest, sets_of(manifest, 50), tiny(), BATCHES, MaskSettings(), 1) for _ in range(2))
+    one, two = (
+        LabelledAudio(AudioInputs(manifest, tiny()), sets_of(manifest, 50), tiny(), BATCHES, MaskSettings(), 1) for _ in range(2)
+    )
     for position in (7, 0, 3):
         first, second = one.make(position).batch, two.make(position).batch
         assert all(torch.equal(getattr(first, name), getattr(second, name)) for name in ("audio", "labels", "mask"))
@@ -100,7 +103,9 @@ def test_a_row_that_cannot_be_read_is_replaced_by_another_and_named(manifest: Ma
     samples = np.zeros(40_000, dtype=np.float32)
     samples[100] = np.nan
     soundfile.write(Path(manifest.root) / "2.wav", samples, 16_000, subtype="FLOAT")
-    data = LabelledAudio(manifest, sets_of(manifest, 50), tiny(), replace(BATCHES, longest=longest), MaskSettings(), 1)
+    data = LabelledAudio(
+        AudioInputs(manifest, tiny()), sets_of(manifest, 50), tiny(), replace(BATCHES, longest=longest), MaskSettings(), 1
+    )
     found: dict[int, str] = {}
     for position in range(12):
         made = data.make(position)
@@ -116,4 +121,4 @@ def test_a_row_that_cannot_be_read_is_replaced_by_another_and_named(manifest: Ma
 
 def test_labels_that_are_few_shorten_what_is_used(manifest: Manifest) -> None:
     few = [LabelSet(Units.of([np.zeros(10, dtype=int)] * 5, UnitsHeader()), 50.0)]
-    assert usable_frames(manifest, few, tiny()).tolist() == [10, 10, 10, 9, 10]
+    assert usable_frames(AudioInputs(manifest, tiny()), few, 50.0).tolist() == [10, 10, 10, 9, 10]

@@ -51,6 +51,24 @@ def read_npy(path: Path) -> NDArray[np.floating[Any]]:
     return array
 
 
+def npy_shape(path: Path) -> tuple[int, ...]:
+    """Return the shape of the array in a `.npy` of floating-point numbers, whose size was compared with it.
+
+    Raises:
+        InputError: it is damaged, or holds something else.
+    """
+    try:
+        shape, dtype, start = _header(path)
+        whole = dtype.kind == "f" and start + size_of(shape, dtype) == path.stat().st_size
+    except Exception as error:
+        raise InputError(
+            f"{path} is not a whole .npy file ({type(error).__name__}: {str(error)[:200]}): make it again"
+        ) from error
+    if not whole:
+        raise InputError(f"{path} is not a whole .npy file of floating-point numbers: make it again")
+    return shape
+
+
 def _header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     with path.open("rb") as file:
         head = io.BytesIO(file.read(_LONGEST_HEADER))

@@ -48,7 +48,10 @@ GROUPS = {
     ),
     "train": (
         "Train one model.",
-        {"hubert": "Train a HuBERT on labels, or go on where an earlier run of the same command was ended."},
+        {
+            "hubert": "Train a HuBERT on labels, or go on where an earlier run of the same command was ended.",
+            "melhubert": "Train a MelHuBERT: HuBERT on log-mel frames, of 20 or 10 ms.",
+        },
     ),
     "evaluate": (
         "Score units, and the layers they are made of.",
@@ -72,6 +75,16 @@ GROUPS = {
             "dictionary": "Write dict.km.txt with the units 0 … K - 1; one that stands there is replaced, not added to.",
             "preprocess": "Write dict.km.txt for labels, with the units 0 … K - 1 in order.",
             "hydra_train": "Train a HuBERT as fairseq's YAML file and dotted options say.",
+        },
+    ),
+    "melhubert": (
+        "The commands of MelHuBERT's authors, argument for argument, and its preprocessing from raw audio.",
+        {
+            "preprocess": "Make what MelHuBERT is trained on: log-mel frames, their mean and deviation, labels, and the CSV that "
+            "lists them.",
+            "train": "Train a MelHuBERT as the authors' two YAML files say; killed, the same command goes on.",
+            "extract_feature": "Describe audio by a layer of a MelHuBERT: files are written, or for two made sentences their "
+            "shapes are said.",
         },
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from vocable.cli.launching import launch
@@ -51,9 +52,68 @@ def hubert(
     dry_run
         Look over data and settings, try one micro-batch, say what the training will take, and do nothing.
     """
+    _train(config, options, out, init, device, threads, processes, overwrite, dry_run)
+
+
+def melhubert(
+    config: str,
+    /,
+    *options: str,
+    out: Path,
+    init: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    processes: int = 1,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Train a MelHuBERT: HuBERT on log-mel frames, of 20 or 10 ms.
+
+    It is `train hubert` with settings whose model.input is logmel, on what 'vocable melhubert preprocess' or 'vocable prepare'
+    made: on frames that were stored (data.sets), or on audio (data.folder), which gives the same.
+
+    Parameters
+    ----------
+    config
+        A file of settings (.toml, .yaml), or one that comes with vocable: melhubert-20ms, melhubert-20ms-2 (the second stage),
+        melhubert-10ms, melhubert-10ms-2, melhubert-small, melhubert-small-10ms.
+    options
+        Settings that take the place of the file's, such as data.sets='["data/libri-360-data-cluster-pair.csv"]'.
+    out
+        Folder of the run.
+    init
+        An encoder to begin with in place of random weights, in any layout; it has to be of the settings' shape.
+    device
+        cpu, cuda, cuda:1 or mps.
+    threads
+        On the CPU; by default all cores, shared by the processes.
+    processes
+        How many share the work on this machine.
+    overwrite
+        Begin anew where a training with other settings or data stands.
+    dry_run
+        Look over data and settings, try one micro-batch, say what the training will take, and do nothing.
+    """
+    _train(config, options, out, init, device, threads, processes, overwrite, dry_run, logmel=True)
+
+
+def _train(
+    config: str,
+    options: Sequence[str],
+    out: Path,
+    init: str | None,
+    device: str,
+    threads: int | None,
+    processes: int,
+    overwrite: bool,
+    dry_run: bool,
+    logmel: bool = False,
+) -> None:
     if processes < 1:
         raise InputError(f"--processes {processes}: give 1 or more")
     settings = read_settings(config, options if init is None else (*options, f"model.init={json.dumps(init)}"))
+    if logmel and settings.model.input != "logmel":
+        raise InputError(f"{config} has a model of waveforms: give model.input=logmel, or 'vocable train hubert'")
     if dry_run:
         from vocable.recipes.training_plan import plan_training
 

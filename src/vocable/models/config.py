@@ -144,7 +144,8 @@ class EncoderConfig:
         """
         names = ("heads", "pre_norm", "convolution_norm", "norm_eps", "position_groups", "relative_positions", "convolutions")
         values = self.to_json()
-        return {name: values[name] for name in names} | ({} if self.mel is None else {"mel": values["mel"]})
+        mel = {} if self.mel is None else {"mel": {**values["mel"], "hides_input": None}}  # of training alone
+        return {name: values[name] for name in names} | mel
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as a JSON value."""

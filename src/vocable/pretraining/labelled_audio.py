@@ -12,15 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vocable.audio.decoding import Waveform, read_waveform, resampled_length
 from vocable.audio.faults import AudioFault
-from vocable.audio.manifest import Manifest
 from vocable.errors import InputError
-from vocable.features.encoder_runner import normalized_waveform
-from vocable.features.mel_input import mel_frames
 from vocable.models.config import EncoderConfig
 from vocable.pretraining.hubert import MaskedBatch
-from vocable.pretraining.masking import MaskSettings, span_masks
+from vocable.pretraining.inputs import Crop, Inputs
+from vocable.pretraining.masking import MaskSettings, reference_masks, span_masks
 from vocable.training.batches import BatchPlan, BatchSettings
 from vocable.training.objective import Made
 from vocable.units.units import Units
@@ -66,8 +63,8 @@ class LabelledAudio:
     position alone.
 
     Args:
-        manifest: of the utterances; lengths have to be known.
-        sets: labels of its rows.
+        inputs: the utterances.
+        sets: labels of these.
         config: of the encoder that is to see them.
         batches: how much goes into a micro-batch.
         masks: which frames are hidden.
@@ -79,23 +76,23 @@ class LabelledAudio:
 
     def __init__(
         self,
-        manifest: Manifest,
+        inputs: Inputs,
         sets: Sequence[LabelSet],
         config: EncoderConfig,
         batches: BatchSettings,
         masks: MaskSettings,
         seed: int,
     ) -> None:
-        self._manifest, self._sets, self._config, self._masks, self._seed = manifest, sets, config, masks, seed
+        self._inputs, self._sets, self._config, self._masks, self._seed = inputs, sets, config, masks, seed
         rate = config.sample_rate / config.hop
         self._ratios = [item.rate / rate for item in sets]
-        self._frames = usable_frames(manifest, sets, config)
+        self._frames = usable_frames(inputs, sets, rate)
         self._shortest = max(2, config.frame_count(math.ceil(batches.shortest * config.sample_rate)))
         longest = config.frame_count(int(batches.longest * config.sample_rate))
         if longest < 2:
             raise InputError(f"batches.longest {batches.longest:g}: a crop has to be of two frames or more")
         lengths = np.where(self._frames >= self._shortest, np.minimum(self._frames, longest), 0)
-        self._plan = BatchPlan(lengths, int(batches.micro_seconds * rate), seed)
+        self._plan = BatchPlan(lengths, int(batches.micro_seconds * rate), seed, batches.utterances)
 
     @property
     def micro_batches(self) -> int:
@@ -120,25 +117,31 @@ class LabelledAudio:
         labels: list[list[NDArray[np.int64]]] = []
         heard = [self._readable(row, planned.length, unreadable) for row in planned.rows.tolist()]
         length = min(planned.length, *(int(self._frames[taken]) for taken, _ in heard))
-        for taken, waveform in heard:
+        for taken, crop in heard:
             start = int(drawn.integers(0, self._frames[taken] - length + 1))
-            audio.append(self._crop(waveform, start, length))
+            audio.append(crop(start, length))
             labels.append(
                 [
                     labels_of_frames(item.units[taken], ratio, start, length)
                     for item, ratio in zip(self._sets, self._ratios, strict=True)
                 ]
             )
-        mask = span_masks(drawn, len(audio), length, self._masks)
+        mask = self._mask(drawn, len(audio), length)
         stacked = torch.from_numpy(np.stack([np.stack(of_set) for of_set in zip(*labels, strict=True)]))
         seconds = len(audio) * length * self._config.hop / self._config.sample_rate
         return Made(MaskedBatch.of(torch.stack(audio), stacked, torch.from_numpy(mask), seconds), unreadable)
 
-    def _readable(self, row: int, length: int, unreadable: dict[int, str]) -> tuple[int, Waveform]:
-        """Return the waveform of a row, or of another where it can't be read; and which it is."""
+    def _mask(self, drawn: np.random.Generator, utterances: int, length: int) -> NDArray[np.bool_]:
+        if not self._masks.reference:
+            return span_masks(drawn, utterances, length, self._masks)
+        older = np.random.RandomState(int(drawn.integers(1 << 32)))
+        return reference_masks(older, [length] * utterances, length, self._masks)
+
+    def _readable(self, row: int, length: int, unreadable: dict[int, str]) -> tuple[int, Crop]:
+        """Return what crops a row, or another where it can't be read; and which it is."""
         for other in islice(self._in_place_of(row, length), _TRIES):
             try:
-                return other, self._waveform(other)
+                return other, self._inputs.open(other)
             except AudioFault as fault:
                 unreadable[other] = str(fault)
         raise InputError(
@@ -153,28 +156,16 @@ class LabelledAudio:
         shorter = others[(self._frames[others] < length) & (self._frames[others] >= self._shortest)]
         yield from shorter[np.argsort(-self._frames[shorter], kind="stable")].tolist()
 
-    def _waveform(self, row: int) -> Waveform:
-        item = self._manifest[row]
-        path, rate = self._manifest.where(item), self._config.sample_rate
-        waveform = read_waveform(path, rate, item.channel)
-        if abs(len(waveform) - resampled_length(item.samples, self._manifest.sample_rate, rate)) > 1:
-            fault = AudioFault("changed", f"{len(waveform)} samples at {rate} Hz, but the manifest says {item.samples}")
-            fault.path = path
-            raise fault
-        return normalized_waveform(waveform, self._config)
 
-    def _crop(self, waveform: Waveform, start: int, frames: int) -> torch.Tensor:
-        if self._config.mel is not None:
-            return torch.from_numpy(mel_frames(waveform, self._config)[start : start + frames].copy())
-        first = start * self._config.hop
-        return torch.from_numpy(waveform[first : first + (frames - 1) * self._config.hop + self._config.receptive_field].copy())
+def usable_frames(inputs: Inputs, sets: Sequence[LabelSet], rate: float) -> NDArray[np.int64]:
+    """Return how many frames of each utterance have labels of all sets.
 
-
-def usable_frames(manifest: Manifest, sets: Sequence[LabelSet], config: EncoderConfig) -> NDArray[np.int64]:
-    """Return how many frames of each row have labels of all sets."""
-    rate = config.sample_rate / config.hop
-    samples = [resampled_length(int(item), manifest.sample_rate, config.sample_rate) for item in manifest.samples]
-    frames = np.array([config.frame_count(item) for item in samples], dtype=np.int64)
+    Args:
+        inputs: the utterances.
+        sets: labels of these.
+        rate: frames per second.
+    """
+    frames = inputs.frames
     for item in sets:
         labelled = np.array([labelled_frames(int(length), item.rate / rate) for length in item.units.lengths], dtype=np.int64)
         frames = np.minimum(frames, labelled)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from vocable.artefacts.feature_spec import FeatureSpec
@@ -214,6 +215,19 @@ def assume_frames(codebook: Codebook, choice: FrameChoice, sample_rate: int) -> 
             "name those it was fitted to"
         )
     return replace(codebook, spec=spec, normalization=Normalization(choice.normalize))
+
+
+def corpus_statistics(plain: FramePipeline, manifest: Manifest, engine: Engine, folder: Path) -> NDArray[np.float64]:
+    """Return mean and standard deviation of all frames of a manifest, in float64, of shape (2, dim).
+
+    Raises:
+        InputError: there are no frames.
+    """
+    whole = _statistics("corpus", plain, manifest, engine, folder).get("")
+    if whole is None or not whole.count:
+        raise InputError("there are no frames to take the corpus's mean and deviation from")
+    mean = whole.total / whole.count
+    return np.stack([mean, np.sqrt(np.maximum(whole.squares / whole.count - mean * mean, 1e-16))])
 
 
 def _normalization(scope: Scope, plain: FramePipeline, manifest: Manifest, engine: Engine, folder: Path) -> Normalization:

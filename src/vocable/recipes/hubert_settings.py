@@ -20,10 +20,18 @@ from vocable.training.settings import TrainingSettings
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Where audio and labels are."""
+    """Where audio and labels are: in a folder, or in the CSVs of MelHuBERT's code.
 
-    folder: Path
+    Raises:
+        InputError: it is neither, or both.
+    """
+
+    folder: Path | None = None
     """Holds the manifests, such as train.tsv, as `vocable prepare` leaves them."""
+    sets: tuple[Path, ...] = ()
+    """CSVs of log-mel frames and labels, as `vocable melhubert preprocess` writes them."""
+    valid_sets: tuple[Path, ...] = ()
+    """Such CSVs to validate on."""
     train: str = "train"
     """Name of the manifest to learn from, without .tsv."""
     valid: str | None = "valid"
@@ -34,6 +42,22 @@ class DataSettings:
     """Holds the labels and dictionaries; by default the manifests' folder."""
     label_rate: float | None = None
     """Labels per second; needed where the labels don't say it."""
+    mean_std: Path | None = None
+    """The .npy of mean and deviation of log-mel bins, where a corpus's are taken out; by default mean-std.npy in the folder, or
+    beside the first CSV."""
+
+    def __post_init__(self) -> None:
+        if (self.folder is None) == (not self.sets):
+            raise InputError(
+                "give data.folder, which holds manifests and labels, or data.sets, which are CSVs of frames and labels"
+            )
+        if self.folder is not None and self.valid_sets:
+            raise InputError("data.valid_sets goes with data.sets: with data.folder there is data.valid")
+
+    @property
+    def place(self) -> Path:
+        """The folder that is looked in."""
+        return self.folder if self.folder is not None else self.sets[0].parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +80,11 @@ class ModelSettings:
     mel_bins: int = 40
     mel_stacked: int = 2
     """Log-mel frames of 10 ms that become one."""
-    mel_normalization: Literal["none", "utterance"] = "utterance"
+    mel_normalization: Literal["none", "utterance", "corpus"] = "utterance"
+    mel_padded: bool = False
+    """Fill up the last frame with zeros where there is nothing left to stack, as MelHuBERT does, or leave it out."""
+    mel_hides_input: bool = False
+    """Hide frames as zeros in place of their log-mel, as MelHuBERT does, or by a vector that is learnt."""
     position_width: int = 128
     position_groups: int = 16
     position_gains: bool = True
@@ -68,10 +96,12 @@ class ModelSettings:
 
     def config(self) -> EncoderConfig:
         """Return the encoder's configuration."""
-        mel = MelInput(self.mel_bins, self.mel_stacked, self.mel_normalization) if self.input == "logmel" else None
+        mel = None
+        if self.input == "logmel":
+            mel = MelInput(self.mel_bins, self.mel_stacked, self.mel_normalization, self.mel_padded, self.mel_hides_input)
         convolutions = tuple(replace(item, channels=self.convolution_channels) for item in CONVOLUTIONS)
         return EncoderConfig(
-            family="hubert",
+            family="melhubert" if mel else "hubert",
             layers=self.layers,
             dim=self.dim,
             ffn_dim=self.ffn_dim,
@@ -126,16 +156,22 @@ def recipe_file(name: str | Path) -> Path:
     path = Path(name)
     if path.exists() or path.suffix:
         return path
-    shipped = Path(str(resources.files("vocable.recipes"))) / "hubert" / f"{name}.toml"
-    if not shipped.is_file():
-        raise InputError(f"{name} is neither a file nor one of {', '.join(shipped_recipes())}: give one of these")
-    return shipped
+    for folder in _SHIPPED:
+        if (shipped := _shipped(folder) / f"{name}.toml").is_file():
+            return shipped
+    raise InputError(f"{name} is neither a file nor one of {', '.join(shipped_recipes())}: give one of these")
 
 
 def shipped_recipes() -> list[str]:
     """Return the names of the settings that come with vocable."""
-    folder = Path(str(resources.files("vocable.recipes"))) / "hubert"
-    return sorted(item.stem for item in folder.glob("*.toml"))
+    return sorted(item.stem for folder in _SHIPPED for item in _shipped(folder).glob("*.toml"))
+
+
+def _shipped(folder: str) -> Path:
+    return Path(str(resources.files("vocable.recipes"))) / folder
+
+
+_SHIPPED = ("hubert", "melhubert")
 
 
 def read_settings(source: str | Path, options: Sequence[str] = ()) -> HubertSettings:

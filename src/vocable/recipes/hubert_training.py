@@ -15,15 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vocable.artefacts.headers import Header, canonical_json, write_header
+from vocable.artefacts.headers import Header, canonical_json, digest_of_array, write_header
 from vocable.artefacts.run_log import RunLog
-from vocable.artefacts.writing import write_text
+from vocable.artefacts.writing import write_bytes, write_text
 from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint, Tensors
 from vocable.checkpoints.encoders import read_encoder, write_encoder
+from vocable.checkpoints.melhubert_encoder import statistics_tensors
 from vocable.checkpoints.tensor_names import LABEL_EMBEDDINGS, MASK_EMBEDDING, label_sets, of_set
 from vocable.errors import InputError, MismatchError, VocableError
 from vocable.execution.engine import Work
 from vocable.features.encoder_layer import EncoderFile
+from vocable.features.kaldi import Frames
 from vocable.models.config import EncoderConfig
 from vocable.models.positions import PlainPositionalConvolution, with_gains, without_gains
 from vocable.models.taps import Tap
@@ -48,7 +50,12 @@ _VALIDATION_SEED = 7
 
 
 def train_hubert(
-    settings: HubertSettings, out: Path, device: str = "cpu", threads: int | None = None, overwrite: bool = False
+    settings: HubertSettings,
+    out: Path,
+    device: str = "cpu",
+    threads: int | None = None,
+    overwrite: bool = False,
+    beside: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Train a HuBERT, or go on with it, and return the folder of the model.
 
@@ -58,6 +65,7 @@ def train_hubert(
         device: `cpu`, `cuda`, `cuda:1` or `mps`.
         threads: of this process on the CPU; by default its share of the cores.
         overwrite: begin anew where another training stands.
+        beside: files to keep in the folder, by name: what the settings were read from.
 
     Raises:
         InputError: something given can't be used; or, later, a loss isn't finite, or too much audio can't be read.
@@ -76,7 +84,7 @@ def train_hubert(
         share_cores(world, threads)
         log = RunLog(out / ("run.jsonl" if world.is_first else f"run-{world.rank}.jsonl"))
         with log.recorded():
-            replace(_trainer(settings, config, data, out, world), overwrite=overwrite).run()
+            replace(_trainer(settings, config, data, out, world, beside or {}), overwrite=overwrite).run()
         if world.is_first:
             write_text(out / "report.html", report_of(out))
     return out / "model"
@@ -102,28 +110,40 @@ def check_training(settings: HubertSettings, device: str, processes: int) -> Non
 def write_initial(settings: HubertSettings, out: Path) -> None:
     """Write the encoder as a training begins with it: at random, or with what `model.init` says."""
     config = settings.model.config()
-    clusters = TrainingData.read(settings.data, config).clusters
-    objective, _ = made_objective(settings, config, clusters)
-    write_encoder(_checkpoint(config, clusters, objective.state_dict()), out, "vocable", overwrite=True)
+    data = TrainingData.read(settings.data, config)
+    objective, _ = made_objective(settings, config, data.clusters, data.corpus)
+    write_encoder(_checkpoint(config, data.clusters, objective.state_dict()), out, "vocable", overwrite=True)
 
 
-def made_objective(settings: HubertSettings, config: EncoderConfig, clusters: Sequence[int]) -> tuple[HubertObjective, str]:
+def made_objective(
+    settings: HubertSettings, config: EncoderConfig, clusters: Sequence[int], corpus: tuple[Frames, Frames] | None
+) -> tuple[HubertObjective, str]:
     """Return the model, and the digest of what it begins with, if that isn't random."""
     torch.manual_seed(derived_seed(settings.training.seed))
     objective = HubertObjective(config, clusters, settings.loss, settings.regularization)
     if not settings.model.position_gains:
         objective.encoder.positions = PlainPositionalConvolution(config)
-    return objective, "" if settings.model.init is None else _begin_with(objective, settings.model.init)
+    began = "" if settings.model.init is None else _begin_with(objective, settings.model.init)
+    if corpus is not None:  # those of what it learns from, whatever it begins with
+        objective.load_state_dict({f"encoder.{name}": part for name, part in statistics_tensors(corpus).items()}, strict=False)
+    return objective, began
 
 
 def labelled_audio(settings: HubertSettings, config: EncoderConfig, split: Split, seed: int) -> LabelledAudio:
     """Return the micro-batches of a manifest with its labels."""
-    return LabelledAudio(split.manifest, split.sets, config, settings.batches, settings.masks, seed)
+    return LabelledAudio(split.inputs, split.sets, config, settings.batches, settings.masks, seed)
 
 
-def _trainer(settings: HubertSettings, config: EncoderConfig, data: TrainingData, out: Path, world: World) -> Trainer:
+def _trainer(
+    settings: HubertSettings,
+    config: EncoderConfig,
+    data: TrainingData,
+    out: Path,
+    world: World,
+    beside: Mapping[str, bytes],
+) -> Trainer:
     training = settings.training
-    objective, began = made_objective(settings, config, data.clusters)
+    objective, began = made_objective(settings, config, data.clusters, data.corpus)
     source = labelled_audio(settings, config, data.train, training.seed)
     valid = None
     if data.valid is not None:
@@ -137,11 +157,16 @@ def _trainer(settings: HubertSettings, config: EncoderConfig, data: TrainingData
     def export(weights: dict[str, Tensor], folder: Path) -> None:
         write_encoder(_checkpoint(config, data.clusters, weights), folder, "vocable", overwrite=True)
 
+    def begun() -> None:
+        write_header(out / "settings.json", {"format": "vocable.settings/1", **_plain(asdict(settings))})
+        for name, content in beside.items():
+            write_bytes(out / name, content)
+
     hooks = Hooks(
         measure=_measure(settings, config, data, out, str(world.device)),
         watch=lambda records: training_warning(records, training.steps, entropy),
         export=export,
-        begun=lambda: write_header(out / "settings.json", {"format": "vocable.settings/1", **_plain(asdict(settings))}),
+        begun=begun,
         first_loss=first_loss,
     )
     return Trainer(
@@ -169,6 +194,7 @@ def _identity(settings: HubertSettings, config: EncoderConfig, data: TrainingDat
         "batches": asdict(settings.batches),
         "labels": list(data.clusters),
         "data": data.train.identity,
+        "mean_std": None if data.corpus is None else digest_of_array(np.stack(data.corpus)),
         "init": began,
     }
 
@@ -229,9 +255,13 @@ def _measure(settings: HubertSettings, config: EncoderConfig, data: TrainingData
     Tap(layer).check(config.layers)
     LayerSettings(clusters=asked.clusters)  # says now what is wrong with it
     found = Alignments(asked.alignments)
-    if all(found.find(utterance) is None for utterance in data.valid.manifest.ids):
+    if all(found.find(utterance) is None for utterance in data.valid.inputs.ids):
         raise InputError(f"none of the utterances of {data.valid.name} has an alignment in {asked.alignments}: give theirs")
-    manifest = settings.data.folder / f"{data.valid.name}.tsv"
+    if settings.data.sets:
+        raise InputError(
+            "measure.alignments needs audio to describe, and data.sets are of frames: give data.folder, or leave it out"
+        )
+    manifest = settings.data.place / f"{data.valid.name}.tsv"
     alignments = asked.alignments
 
     def measure(weights: dict[str, Tensor], step: int) -> dict[str, float]:

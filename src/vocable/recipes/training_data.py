@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vocable.artefacts.headers import digest_of_array
-from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import read_manifest
+from vocable.checkpoints.melhubert_encoder import read_mean_std
 from vocable.errors import InputError, MismatchError
+from vocable.features.kaldi import Frames
 from vocable.models.config import EncoderConfig
+from vocable.pretraining.inputs import AudioInputs, Inputs, StoredInputs
 from vocable.pretraining.labelled_audio import LabelSet, usable_frames
+from vocable.recipes.feature_pairs import MEAN_STD, read_pairs
 from vocable.recipes.hubert_settings import DataSettings
 from vocable.units.dictionary import read_dictionary
 from vocable.units.label_files import read_units
@@ -25,10 +29,10 @@ _FEWEST_EVENLY = 0.02
 
 @dataclass(frozen=True)
 class Split:
-    """A manifest with its labels."""
+    """Utterances with their labels."""
 
     name: str
-    manifest: Manifest
+    inputs: Inputs
     sets: tuple[LabelSet, ...]
     surveys: tuple[Survey, ...]
     """How labels of each set are used."""
@@ -36,7 +40,7 @@ class Split:
     @property
     def identity(self) -> list[str]:
         """Digests of what it holds, and what its labels are taken for."""
-        return [self.manifest.digest, *(f"{digest_of_array(item.units.values)} at {item.rate:g}" for item in self.sets)]
+        return [self.inputs.digest, *(f"{digest_of_array(item.units.values)} at {item.rate:g}" for item in self.sets)]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class TrainingData:
     valid: Split | None
     clusters: tuple[int, ...]
     """Labels there are, in each set."""
+    corpus: tuple[Frames, Frames] | None
+    """Mean and deviation of log-mel bins, where the encoder's are those of a corpus."""
     notes: tuple[str, ...]
     """What could not be checked."""
 
@@ -61,21 +67,76 @@ class TrainingData:
         if not settings.labels:
             raise InputError('data.labels names no label set: give their endings, such as ["km"]')
         notes: list[str] = []
-        train = _split(settings, "train", settings.train, config, notes)
-        valid = None if settings.valid is None else _split(settings, "valid", settings.valid, config, notes)
+        corpus = _corpus(settings, config)
+        if settings.sets:
+            train = _stored(settings.sets, config, notes)
+            valid = _stored(settings.valid_sets, config, notes) if settings.valid_sets else None
+        else:
+            train = _split(settings, "train", settings.train, config, corpus, notes)
+            valid = None if settings.valid is None else _split(settings, "valid", settings.valid, config, corpus, notes)
         if valid is not None:
             _check_one_codebook(settings, train, valid)
         clusters = tuple(
             _clusters(settings, number, [split.sets[number] for split in (train, valid) if split is not None])
-            for number in range(len(settings.labels))
+            for number in range(len(train.sets))
         )
-        for name, survey, count in zip(settings.labels, train.surveys, clusters, strict=True):
-            _check_entropy(f"{settings.train}.{name}", survey, count)
-        return cls(train, valid, clusters, tuple(notes))
+        for name, survey, count in zip(settings.labels, train.surveys, clusters, strict=False):
+            _check_entropy(f"{settings.train}.{name}" if not settings.sets else train.name, survey, count)
+        return cls(train, valid, clusters, corpus, tuple(notes))
 
 
-def _split(settings: DataSettings, part: str, name: str, config: EncoderConfig, notes: list[str]) -> Split:
-    path = settings.folder / f"{name}.tsv"
+def _corpus(settings: DataSettings, config: EncoderConfig) -> tuple[Frames, Frames] | None:
+    """Return what log-mel frames are normalised by, if that is a corpus's mean and deviation.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    mel = config.mel
+    if mel is None or mel.normalization != "corpus":
+        if settings.mean_std is not None:
+            raise InputError('data.mean_std goes with model.mel_normalization = "corpus": give both, or none')
+        return None
+    path = settings.mean_std or settings.place / MEAN_STD
+    if not path.is_file():
+        raise InputError(
+            f"{path} isn't there, and the model takes out a corpus's mean: make it with 'vocable melhubert preprocess', say with "
+            "data.mean_std where it is, or give model.mel_normalization=utterance"
+        )
+    return read_mean_std(path, mel.bins)
+
+
+def _stored(files: Sequence[Path], config: EncoderConfig, notes: list[str]) -> Split:
+    """Return what CSVs of MelHuBERT's code list.
+
+    Raises:
+        InputError: the model takes no such frames.
+    """
+    mel = config.mel
+    if mel is None:
+        raise InputError(
+            "data.sets are of log-mel frames, and the model takes waveforms: give model.input=logmel, or data.folder"
+        )
+    pairs = read_pairs(files, mel.bins)
+    notes += pairs.notes
+    frame_rate = config.sample_rate / config.hop
+    if pairs.rate < frame_rate:
+        raise MismatchError(
+            f"{files[0]} has labels every {1000 / pairs.rate:g} ms, and the model frames every {1000 / frame_rate:g} ms: "
+            "give labels at the model's rate, or a model of model.mel_stacked=2"
+        )
+    inputs = StoredInputs(pairs.features, pairs.lengths, config)
+    return Split(files[0].stem, inputs, (LabelSet(pairs.units, pairs.rate),), (Survey.of(pairs.units, None),))
+
+
+def _split(
+    settings: DataSettings,
+    part: str,
+    name: str,
+    config: EncoderConfig,
+    corpus: tuple[Frames, Frames] | None,
+    notes: list[str],
+) -> Split:
+    path = settings.place / f"{name}.tsv"
     if not path.is_file():
         raise InputError(
             f"{path} isn't there: make it with 'vocable prepare', or say with data.folder and data.{part} where it is"
@@ -84,7 +145,7 @@ def _split(settings: DataSettings, part: str, name: str, config: EncoderConfig, 
     manifest = read_manifest(path, config.sample_rate)
     if (manifest.samples < 0).any():
         raise InputError(f"{path} doesn't give all lengths, which batches are made by: make it anew with 'vocable manifest'")
-    folder = settings.label_folder or settings.folder
+    folder = settings.label_folder or settings.place
     sets, surveys = [], []
     for ending in settings.labels:
         labels = next((item for item in (folder / f"{name}.{ending}", folder / f"{name}.{ending}.km") if item.is_file()), None)
@@ -103,12 +164,14 @@ def _split(settings: DataSettings, part: str, name: str, config: EncoderConfig, 
         )
         sets.append(LabelSet(units, rate))
         surveys.append(survey)
-    _check_lengths(path, manifest, tuple(sets), config)
-    return Split(name, manifest, tuple(sets), tuple(surveys))
+    inputs = AudioInputs(manifest, config, corpus)
+    _check_lengths(path, inputs, tuple(sets))
+    return Split(name, inputs, tuple(sets), tuple(surveys))
 
 
-def _check_lengths(path: Path, manifest: Manifest, sets: tuple[LabelSet, ...], config: EncoderConfig) -> None:
+def _check_lengths(path: Path, inputs: AudioInputs, sets: tuple[LabelSet, ...]) -> None:
     """Refuse labels that last clearly shorter or longer than the audio; a frame or two at the end is usual."""
+    manifest, config = inputs.manifest, inputs.config
     for row, samples in enumerate(manifest.samples.tolist()):
         for item in sets:
             lasting, labelled = samples / manifest.sample_rate, int(item.units.lengths[row]) / item.rate
@@ -117,7 +180,7 @@ def _check_lengths(path: Path, manifest: Manifest, sets: tuple[LabelSet, ...], c
                     f"row {row + 1} of {path} lasts {lasting:.2f} s, but its {item.units.lengths[row]} labels at {item.rate:g} a "
                     f"second last {labelled:.2f} s: give the data.label_rate of these labels, or label this audio"
                 )
-    if not len(manifest) or not usable_frames(manifest, sets, config).any():
+    if not len(manifest) or not usable_frames(inputs, sets, config.sample_rate / config.hop).any():
         raise InputError(f"{path} has no utterance with a frame and a label: give another manifest")
 
 
@@ -144,7 +207,7 @@ def _clusters(settings: DataSettings, number: int, sets: list[LabelSet]) -> int:
     said = sets[0].units.header.clusters
     if said is not None:
         return said
-    dictionary = (settings.label_folder or settings.folder) / f"dict.{settings.labels[number]}.txt"
+    dictionary = (settings.label_folder or settings.place) / f"dict.{settings.labels[number]}.txt"
     largest = max(int(item.units.values.max(initial=0)) for item in sets)
     if dictionary.is_file():
         return max(int(symbol) for symbol in read_dictionary(dictionary) if symbol.isdecimal()) + 1

@@ -27,7 +27,7 @@ def plan_training(settings: HubertSettings, device: str, threads: int | None) ->
     config = settings.model.config()
     world = World(device=place_of(device))
     data = TrainingData.read(settings.data, config)
-    objective, _ = made_objective(settings, config, data.clusters)
+    objective, _ = made_objective(settings, config, data.clusters, data.corpus)
     source = labelled_audio(settings, config, data.train, settings.training.seed)
     share_cores(world, threads)
     objective.to(world.device).train()
@@ -48,8 +48,8 @@ def plan_training(settings: HubertSettings, device: str, threads: int | None) ->
     whole = seconds * micro * settings.training.steps
     rows: dict[str, Any] = {
         "parameters": f"{parameters / 1e6:,.1f} million, of which {in_heads / 1e6:,.2f} in heads",
-        "utterances": f"{source.utterances:,} of {len(data.train.manifest):,} are long enough",
-        "audio": f"{data.train.manifest.seconds / 3600:,.2f} h, gone through {epochs:,.1f} times",
+        "utterances": f"{source.utterances:,} of {len(data.train.inputs.ids):,} are long enough",
+        "audio": f"{data.train.inputs.seconds / 3600:,.2f} h, gone through {epochs:,.1f} times",
         "labels": ", ".join(
             f"{count:,} at {item.rate:g} a second" for count, item in zip(data.clusters, data.train.sets, strict=True)
         ),

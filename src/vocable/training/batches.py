@@ -33,11 +33,15 @@ class BatchSettings:
     """Seconds beyond which an utterance is cropped, at a place drawn anew in each epoch; fairseq's max_sample_size of 250,000."""
     shortest: float = 2.0
     """Seconds below which an utterance is left out; fairseq's min_sample_size of 32,000."""
+    utterances: int | None = None
+    """In a micro-batch, at most."""
 
     def __post_init__(self) -> None:
         for name in ("seconds", "micro_seconds", "longest"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} {getattr(self, name)}: give seconds above 0")
+        if self.utterances is not None and self.utterances < 1:
+            raise InputError(f"utterances {self.utterances}: give 1 or more")
         if not 0 <= self.shortest <= self.longest <= self.micro_seconds <= self.seconds:
             raise InputError(
                 f"shortest {self.shortest:g}, longest {self.longest:g}, micro_seconds {self.micro_seconds:g} and seconds "
@@ -69,12 +73,13 @@ class BatchPlan:
         lengths: of the utterances, shape (utterances,), in frames or samples; 0 for those that aren't used.
         budget: length of a micro-batch, in the same unit.
         seed: of the order.
+        most: utterances in a micro-batch.
 
     Raises:
         InputError: no utterance can be used.
     """
 
-    def __init__(self, lengths: NDArray[np.integer[Any]], budget: int, seed: int) -> None:
+    def __init__(self, lengths: NDArray[np.integer[Any]], budget: int, seed: int, most: int | None = None) -> None:
         used = np.flatnonzero(lengths > 0)
         if not len(used):
             raise InputError("no utterance is long enough to train on: give longer ones, or a smaller batches.shortest")
@@ -84,7 +89,7 @@ class BatchPlan:
         first = 0
         while first < len(order):
             longest = int(self._lengths[order[first]])
-            size = max(1, budget // longest)
+            size = max(1, min(budget // longest, most or len(order)))
             bucket = order[first : first + size * _BATCHES_A_BUCKET]
             alike = int((self._lengths[bucket] >= (1 - _MOST_CUT) * longest).sum())
             bucket = bucket[: max(size, alike)]
