@@ -50,6 +50,12 @@ def main() -> None:
     for name, row in kept.items():
         spread = f"{row['pnmi_least']:.3f} – {row['pnmi_most']:.3f}"
         print(f"| {name} | {row['pnmi']:.3f} | {spread} | {row['phone_purity']:.3f} | {row['probe_accuracy']:.3f} |")
+    for count in next(iter(kept.values())).get("also", {}):
+        print(f"\n| {count} units | PNMI | least – most of 3 fits | phone purity |\n|---|---:|---:|---:|")
+        for name, row in kept.items():
+            own = row["also"][count]
+            spread = f"{own['pnmi_least']:.3f} – {own['pnmi_most']:.3f}"
+            print(f"| {name} | {own['pnmi']:.3f} | {spread} | {own['phone_purity']:.3f} |")
 
 
 if __name__ == "__main__":

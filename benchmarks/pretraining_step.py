@@ -37,7 +37,7 @@ def _batch() -> tuple[Any, Any, Any]:
     return torch.randn(1, SECONDS * 16_000) / 10, torch.randint(0, LABELS, (1, frames)), mask
 
 
-def _timed(loss_of: Callable[[], Any], parameters: Any, kind: str, clock: Clock) -> dict[str, Any]:
+def timed_loss(loss_of: Callable[[], Any], parameters: Any, kind: str, clock: Clock) -> dict[str, Any]:
     import torch
 
     for turn in range(3):  # the first warms up
@@ -66,7 +66,7 @@ def _vocable(kind: str, case: dict[str, Any], seed: int, clock: Clock) -> dict[s
     waveform, labels, mask = _batch()
     batch = MaskedBatch.of(waveform, labels[None], mask, SECONDS)
     asked = objective.weight(batch)
-    return _timed(lambda: objective(batch).loss / asked, list(objective.parameters()), kind, clock)
+    return timed_loss(lambda: objective(batch).loss / asked, list(objective.parameters()), kind, clock)
 
 
 def _usual(kind: str, case: dict[str, Any], seed: int, clock: Clock) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _usual(kind: str, case: dict[str, Any], seed: int, clock: Clock) -> dict[str
         wrong = nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
         return wrong + 10 * features.float().pow(2).mean()
 
-    return _timed(loss, [*body.parameters(), *head.parameters(), embeddings], kind, clock)
+    return timed_loss(loss, [*body.parameters(), *head.parameters(), embeddings], kind, clock)
 
 
 def _transformers(kind: str, case: dict[str, Any], seed: int, clock: Clock) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _transformers(kind: str, case: dict[str, Any], seed: int, clock: Clock) -> d
         frames = body(waveform, mask_time_indices=mask).last_hidden_state
         return torch.nn.functional.cross_entropy(head(frames[mask])[0], labels[mask])
 
-    return _timed(loss, [*body.parameters(), *head.parameters()], kind, clock)
+    return timed_loss(loss, [*body.parameters(), *head.parameters()], kind, clock)
 
 
 def expanded_logits(projected: Any, labels: Any, embeddings: Any) -> Any:

@@ -41,9 +41,15 @@ def frames_in(folder: Path, every: int = 1) -> list[tuple[str, np.ndarray]]:
 def test_scores_are_those_of_units_fitted_elsewhere(cli: Cli, corpus: Path, phones: Path, every: int) -> None:
     said = cli(
         "evaluate", "frames", corpus / "s0", corpus / "s1", "--alignments", phones, "--clusters", 9, "--seeds", 2, "--every", every,
-        "--workers", 1, "--json",
+        "--also", "4,6", "--workers", 1, "--json",
     )  # fmt: skip
     found = json.loads(said)
+    alone = cli(
+        "evaluate", "frames", corpus / "s0", corpus / "s1", "--alignments", phones, "--clusters", 6, "--seeds", 2, "--every", every,
+        "--workers", 1, "--json",
+    )  # fmt: skip
+    assert set(found["also"]) == {"4", "6"}
+    assert all(found["also"]["6"][name] == json.loads(alone)[name] for name in ("pnmi", "pnmi_least", "phone_purity"))
     fitted = np.concatenate([frames for _, frames in frames_in(corpus / "s0", every)])
     expected = []
     for seed in range(2):

@@ -25,6 +25,9 @@ valid = "{corpus}/s1"
 [labels]
 clusters = 8
 
+[scores]
+clusters = [8, 5]
+
 [[iterations]]
 settings = "tiny.toml"
 
@@ -66,6 +69,8 @@ def test_two_iterations_from_one_command(cli: Cli, recipe: Path, tmp_path: Path)
     assert second.features["layer"] == json.loads((out / "layers-1.json").read_text())["best"]
     scores = json.loads((out / "scores.json").read_text())
     assert len(scores) == 5
+    assert all(list(item["also"]) == ["5"] and 0 <= item["also"]["5"]["pnmi"] <= 1 for item in scores.values())
+    assert "pnmi of 5 units" in (out / "report.html").read_text()
     assert all(0 <= item["pnmi"] <= 1 and 0 <= item["probe_accuracy"] <= 1 for item in scores.values())
     page = (out / "report.html").read_text()
     for words in ("iteration-1", "iteration-2", "Loss of masked frames", "<svg", "iteration 2: 8 units of each layer", *scores):

@@ -164,6 +164,7 @@ def frames(
     *,
     alignments: Path,
     clusters: int = 100,
+    also: Numbers = (),
     seeds: int = 3,
     every: int = 1,
     most_frames: int = 500_000,
@@ -186,6 +187,8 @@ def frames(
         A folder of UTTERANCE.tsv or UTTERANCE.TextGrid, or a file of per-frame labels, of both.
     clusters
         Units.
+    also
+        Other numbers of units to score as well, apart by commas.
     seeds
         k-means is fitted so many times; the means are given, and the least and most.
     every
@@ -200,14 +203,15 @@ def frames(
         Print JSON.
     """
     check_together(choice)
-    settings = QualitySettings(clusters=clusters, seeds=seeds, every=every, frames=most_frames)
+    settings = QualitySettings(clusters=clusters, seeds=seeds, every=every, frames=most_frames, also=also)
     work = running.work()
     truth = Truth(alignments=alignments, tier=tier, rate=alignment_rate)
     found = score_frames(fitted, scored, choice.on(work), truth, settings, source, work).rows()
     if json_:
         print(json.dumps(found, indent=2))
     else:
-        print_table(f"{clusters} units fitted on {fitted}, scored on {scored}", found)
+        others = {f"{name}, {count} units": value for count, row in found.pop("also", {}).items() for name, value in row.items()}
+        print_table(f"{clusters} units fitted on {fitted}, scored on {scored}", {**found, **others})
 
 
 def agreement(first: Path, second: Path, /, *, json_: bool = False) -> None:

@@ -124,8 +124,8 @@ def train(
         raise InputError("--init-optimizer-from-initial-weight goes with -i: give a checkpoint, or leave it out")
     if init_optimizer_from_initial_weight:
         print(
-            "without effect here: --init-optimizer-from-initial-weight; Adam's moments begin at 0, or where a run that was killed "
-            "left them"
+            "without effect here: --init-optimizer-from-initial-weight; Adam's moments begin at 0, or where a run that was "
+            "killed left them"
         )
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     found = read_melhubert_training(upstream_config, runner_config, frame_period, options, seed, initial_weight)

@@ -46,24 +46,23 @@ class QualitySettings:
     """Take one frame in so many, as 2 to compare frames of 10 ms with frames of 20 ms."""
     frames: int = 500_000
     """Frames at most that units and probe are fitted to, drawn from all utterances alike."""
+    also: tuple[int, ...] = ()
+    """Other numbers of units, which are scored as well."""
 
     def __post_init__(self) -> None:
+        if any(count < 1 for count in self.also):
+            raise InputError(f"numbers of units {self.also}: give 1 or more")
         for name in ("clusters", "seeds", "every", "frames"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} {getattr(self, name)}: give 1 or more")
 
 
 @dataclass(frozen=True)
-class FrameQuality:
-    """The scores of one kind of frames."""
+class UnitQuality:
+    """The scores of units, for each seed of k-means."""
 
-    frames: int
-    """That were scored."""
     pnmi: tuple[float, ...]
-    """Of each seed."""
     phone_purity: tuple[float, ...]
-    probe_accuracy: float
-    """Of a linear probe."""
 
     def rows(self) -> dict[str, Any]:
         """Return the means over seeds, and how far they spread."""
@@ -72,9 +71,25 @@ class FrameQuality:
             "pnmi_least": min(self.pnmi),
             "pnmi_most": max(self.pnmi),
             "phone_purity": float(np.mean(self.phone_purity)),
-            "probe_accuracy": self.probe_accuracy,
-            "frames": self.frames,
         }
+
+
+@dataclass(frozen=True)
+class FrameQuality:
+    """The scores of one kind of frames."""
+
+    frames: int
+    """That were scored."""
+    units: UnitQuality
+    probe_accuracy: float
+    """Of a linear probe."""
+    also: dict[int, UnitQuality]
+    """Of other numbers of units."""
+
+    def rows(self) -> dict[str, Any]:
+        """Return the means over seeds, and how far they spread."""
+        more = {"also": {str(count): made.rows() for count, made in self.also.items()}} if self.also else {}
+        return {**self.units.rows(), "probe_accuracy": self.probe_accuracy, "frames": self.frames, **more}
 
 
 def score_frames(
@@ -107,21 +122,28 @@ def score_frames(
             theirs = pipeline_for(choice, corpus.sample_rate, other, engine, Path(folder))
         made = _made(own, pipeline, settings, alignments, engine, "frames to fit")
         wanted = _made(other, theirs, replace(settings, frames=1 << 60), alignments, engine, "frames to score")
-    if len(made.frames) < settings.clusters:
-        raise InputError(f"{fitted} gives {len(made.frames)} frames, fewer than the {settings.clusters} units wanted: take fewer")
+    most = max((settings.clusters, *settings.also))
+    if len(made.frames) < most:
+        raise InputError(f"{fitted} gives {len(made.frames)} frames, fewer than the {most} units wanted: take fewer")
     spoken = [at for at, phone in enumerate(wanted.phones) if phone is not None]
     phones = [without_stress(wanted.phones[at] or "") for at in spoken]
     frames = wanted.frames[spoken]
-    pnmi, purity = [], []
-    with progress("k-means", float(settings.seeds), "fits") as shown:
-        for seed in range(settings.seeds):
-            model = KMeans(settings.clusters, random_state=seed, workers=work.workers, device=work.devices[0]).fit(made.frames)
-            units = NearestCentroid(model.cluster_centers_.astype(np.float32))(frames)
-            counts = JointCounts.of([(phones, units)], settings.clusters)
-            pnmi.append(counts.pnmi())
-            purity.append(counts.phone_purity())
-            shown.advance(1.0)
-    return FrameQuality(len(phones), tuple(pnmi), tuple(purity), _probed(made, frames, phones, fitted))
+    with progress("k-means", float(settings.seeds * (1 + len(settings.also))), "fits") as shown:
+
+        def quality_of(clusters: int) -> UnitQuality:
+            pnmi, purity = [], []
+            for seed in range(settings.seeds):
+                model = KMeans(clusters, random_state=seed, workers=work.workers, device=work.devices[0]).fit(made.frames)
+                units = NearestCentroid(model.cluster_centers_.astype(np.float32))(frames)
+                counts = JointCounts.of([(phones, units)], clusters)
+                pnmi.append(counts.pnmi())
+                purity.append(counts.phone_purity())
+                shown.advance(1.0)
+            return UnitQuality(tuple(pnmi), tuple(purity))
+
+        asked = quality_of(settings.clusters)
+        also = {clusters: quality_of(clusters) for clusters in settings.also}
+    return FrameQuality(len(phones), asked, _probed(made, frames, phones, fitted), also)
 
 
 def _probed(made: _Made, frames: Frames, phones: list[str], fitted: Path) -> float:

@@ -160,7 +160,7 @@ class Pretraining:
             if known.get("of") == of:
                 return int(known["best"])
         _say(f"layers of {model}")
-        asked = LayerSettings(clusters=self._settings.labels.clusters)
+        asked = LayerSettings(clusters=self._settings.scored_clusters[0])
         made: LayerScores = score_layers(self._settings.audio.train, encoder, self._truth, asked, self._corpus, self._place.work)
         write_text(picture, made.picture(whose))
         write_header(path, {"of": of, **made.rows()})
@@ -170,7 +170,7 @@ class Pretraining:
         """Return what scores depend on beside frames."""
         labels = self._out / "labels-1"
         manifests = [path.read_text() for part in ("train", "valid") if (path := labels / f"{part}.tsv").is_file()]
-        return [manifests, str(self._settings.audio.alignments), self._settings.labels.clusters]
+        return [manifests, str(self._settings.audio.alignments), *self._settings.scored_clusters]
 
     def _score(self, layers: list[int]) -> None:
         """Write what frames before and behind each iteration are worth, where phones are known and there is a valid."""
@@ -194,14 +194,14 @@ class Pretraining:
                 for number, layer in enumerate(layers, 1)
             ),
         ]
-        path = self._out / SCORES
+        path, clusters = self._out / SCORES, self._settings.scored_clusters
         known: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
         known = {name: known[name] for name, _, _ in rows if name in known}
         for place, (name, choice, step) in enumerate(rows):
             key = digest_of([choice.state(), step, *self._scored_with()])
             if known.get(name, {}).get("of") != key:
                 _say(f"scores: {name}")
-                asked = QualitySettings(clusters=self._settings.labels.clusters, every=step)
+                asked = QualitySettings(clusters=clusters[0], every=step, also=clusters[1:])
                 made = score_frames(audio.train, audio.valid, choice, self._truth, asked, self._corpus, self._place.work)
                 asked_for = {"place": place, "clusters": asked.clusters, "seeds": asked.seeds, "period": period / 16}
                 known[name] = {"of": key, **asked_for, **made.rows()}

@@ -73,6 +73,22 @@ class IterationSettings:
         return {**values, "data": data}
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """What is scored where phones are known.
+
+    Raises:
+        InputError: there can be no such units.
+    """
+
+    clusters: tuple[int, ...] = ()
+    """Numbers of units; by default as many as there are first labels. Layers are chosen by the first."""
+
+    def __post_init__(self) -> None:
+        if any(count < 1 for count in self.clusters):
+            raise InputError(f"scores.clusters {list(self.clusters)}: give numbers of 1 or more")
+
+
 @dataclass(frozen=True)
 class PretrainingSettings:
     """HuBERT in several iterations."""
@@ -80,6 +96,12 @@ class PretrainingSettings:
     audio: AudioSettings
     labels: FirstLabels
     iterations: tuple[IterationSettings, ...]
+    scores: ScoreSettings = field(default_factory=ScoreSettings)
+
+    @property
+    def scored_clusters(self) -> tuple[int, ...]:
+        """Numbers of units that are scored."""
+        return self.scores.clusters or (self.labels.clusters,)
 
 
 _OWN = ("settings", "layer", "clusters", "normalize")
@@ -97,8 +119,8 @@ def read_iterations(path: Path, options: Sequence[str] = ()) -> PretrainingSetti
         listed = None
     if not isinstance(listed, list) or not listed or not all(isinstance(item, dict) for item in listed):
         raise InputError(f"{path} has no [[iterations]]: give one for each, with the settings of its training")
-    if unknown := sorted(set(values) - {"audio", "labels"}):
-        raise InputError(f"{path}: there is no section [{unknown[0]}]; there are audio, labels and [[iterations]]")
+    if unknown := sorted(set(values) - {"audio", "labels", "scores"}):
+        raise InputError(f"{path}: there is no section [{unknown[0]}]; there are audio, labels, scores and [[iterations]]")
     audio = built(AudioSettings, values.get("audio", {}), f"{path}, [audio]")
     made: list[IterationSettings] = []
     depth = None
@@ -121,7 +143,7 @@ def read_iterations(path: Path, options: Sequence[str] = ()) -> PretrainingSetti
         depth = training_settings.model.layers
         made.append(iteration)
     labels = built(FirstLabels, values.get("labels", {}), f"{path}, [labels]")
-    return PretrainingSettings(audio, labels, tuple(made))
+    return PretrainingSettings(audio, labels, tuple(made), built(ScoreSettings, values.get("scores", {}), f"{path}, [scores]"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,10 @@ def _table(scores: dict[str, Any]) -> Table:
         f"{first.get('clusters')} units fitted on train and scored on valid, means of {first.get('seeds')} fits; "
         f"one frame every {first.get('period', 0):g} ms"
     )
+    others = list(first.get("also", {}))
     rows = [
-        [name, *(row[column] for column in _COLUMNS)] for name, row in sorted(scores.items(), key=lambda item: item[1]["place"])
+        [name, *(row[column] for column in _COLUMNS), *(row["also"][count]["pnmi"] for count in others)]
+        for name, row in sorted(scores.items(), key=lambda item: item[1]["place"])
     ]
-    return Table(title, ["frames", *(column.replace("_", " ") for column in _COLUMNS)], rows)
+    named = [*(column.replace("_", " ") for column in _COLUMNS), *(f"pnmi of {count} units" for count in others)]
+    return Table(title, ["frames", *named], rows)
