@@ -121,3 +121,18 @@ def test_a_recipe_that_is_wrong_is_refused_before_anything_is_made(
     recipe.write_text(recipe.read_text().replace(*change))
     assert said in cli("pretrain", recipe, "--out", tmp_path / "out", fails=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_melhubert_takes_the_statistics_of_what_it_learns(cli: Cli, recipe: Path, corpus: Path, tmp_path: Path) -> None:
+    """Two stages of a model that takes out its corpus's mean, which are made on the way."""
+    changed = ['model.input="logmel"', 'model.mel_normalization="corpus"', "model.mel_padded=true", "model.mel_hides_input=true"]
+    lines = "\n".join([*changed, 'loss.kind="linear"', "regularization.feature_gradient=1"])
+    text = RECIPE.replace('settings = "tiny.toml"\n', f'settings = "tiny.toml"\n{lines}\n')
+    recipe.write_text(text.format(corpus=corpus, alignments=""))
+    out = tmp_path / "mel"
+    cli("pretrain", recipe, "--out", out, "--threads", 1, "--workers", 1)
+    for number in (1, 2):
+        found = read_encoder(out / f"iteration-{number}" / "model")
+        stored = np.load(out / f"labels-{number}" / "mean-std.npy", allow_pickle=False).astype(np.float32)
+        assert (np.stack([found.tensors["mel_mean"].numpy(), found.tensors["mel_std"].numpy()]) == stored).all()
+    assert read_units(out / "labels-2" / "train.km").header.rate == 50

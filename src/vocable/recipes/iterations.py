@@ -10,17 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vocable.artefacts.headers import digest_of, write_header
-from vocable.artefacts.writing import write_text
+from vocable.artefacts.writing import replacing, write_text
+from vocable.audio.manifest_files import read_manifest
 from vocable.clustering.codebook import read_codebook
 from vocable.errors import VocableError
-from vocable.execution.engine import Work
+from vocable.execution.engine import Engine, Work
 from vocable.features.encoder_layer import EncoderFile
+from vocable.features.pipeline import FramePipeline
 from vocable.recipes.configuration import built
 from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.feature_pairs import MEAN_STD
 from vocable.recipes.fitting import FitSettings
 from vocable.recipes.frame_quality import QualitySettings, score_frames
-from vocable.recipes.frames import FrameChoice
+from vocable.recipes.frames import FrameChoice, corpus_statistics
 from vocable.recipes.hubert_settings import HubertSettings
 from vocable.recipes.iterations_settings import IterationSettings, PretrainingSettings
 from vocable.recipes.label_preparation import Preparation, prepare
@@ -28,6 +33,7 @@ from vocable.recipes.layers import LayerScores, LayerSettings, score_layers
 from vocable.recipes.scoring import Truth
 from vocable.recipes.training_pages import SCORES, report_of
 from vocable.recipes.units import label_source
+from vocable.recipes.workplace import NAME
 from vocable.timelines.alignments import Alignments
 
 
@@ -81,6 +87,7 @@ class Pretraining:
                 layers.append(layer)
                 frames = FrameChoice(encoder=str(self._model(number - 1)), layer=layer, normalize=iteration.normalize)
                 self._label(labels, frames, iteration.clusters, 0)
+            self._take_statistics(iteration, labels)
             self._train(number, iteration, labels)
         layers.append(self._layer(len(self._settings.iterations), "auto"))
         self._score(layers)
@@ -119,6 +126,18 @@ class Pretraining:
                 overwrite=self._overwrite,
                 encoder=frames.encoder_file,
             )
+
+    def _take_statistics(self, iteration: IterationSettings, labels: Path) -> None:
+        """Write the mean and deviation of train's log-mel frames beside the labels, if the model takes them out."""
+        model = built(HubertSettings, iteration.training(labels), "an iteration").model
+        path = labels / MEAN_STD
+        if model.input != "logmel" or model.mel_normalization != "corpus" or path.is_file():
+            return
+        _say(f"statistics of log-mel frames, in {path}")
+        manifest = read_manifest(labels / "train.tsv", model.sample_rate)
+        plain = FramePipeline(FrameChoice(features="logmel", mel_bins=model.mel_bins).base(model.sample_rate))
+        with Engine(self._place.work) as engine, replacing(path) as file:
+            np.save(file, corpus_statistics(plain, manifest, engine, labels / NAME))
 
     def _train(self, number: int, iteration: IterationSettings, labels: Path) -> None:
         out = self._out / f"iteration-{number}"
