@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,10 +174,6 @@ def test_preprocessing_again_does_nothing_and_other_settings_are_refused(speech:
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0.9, 1.5, 2.2])
 def test_killed_and_run_again_it_has_the_same_bytes(speech: Path, preprocessed: Path, tmp_path: Path, after: float) -> None:
-    import subprocess
-    import sys
-    import time
-
     out = tmp_path / "out"
     command = [
         sys.executable,
@@ -491,3 +490,20 @@ def test_what_goes_with_a_corpus_is_asked_for(preprocessed: Path, tmp_path: Path
     assert "lacks the setting data" in cli(*run, fails=True)
     header = json.loads((preprocessed / "preprocess.json").read_text())
     assert header["format"] == "vocable.melhubert/1"
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_ends_with_the_same_weights(preprocessed: Path, tmp_path: Path) -> None:
+    given = ("train", "melhubert", "melhubert-20ms", f'data.sets=["{preprocessed / CSV}"]', *TINY, "--threads", 1)
+    longer = ("training.steps=12", "training.checkpoint_every=3")
+    assert run_vocable(*given, *longer, "--out", tmp_path / "whole").returncode == 0
+    command = [sys.executable, "-m", "vocable", *map(str, given), *longer, "--out", str(tmp_path / "cut")]
+    for step in (3, 9):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (tmp_path / "cut" / "checkpoints" / f"step-{step:08d}").exists() and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    made = run_vocable(*command[3:])
+    assert made.returncode == 0, made.stderr
+    assert read_encoder(tmp_path / "cut" / "model").digest == read_encoder(tmp_path / "whole" / "model").digest
