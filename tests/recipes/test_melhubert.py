@@ -171,6 +171,24 @@ def test_preprocessing_again_does_nothing_and_other_settings_are_refused(speech:
     assert "--overwrite" in cli(*arguments, fails=True)
 
 
+@pytest.mark.parametrize("scope", ["utterance", "speaker"])
+def test_frames_are_normalised_by_utterance_or_speaker(speech: Path, tmp_path: Path, cli: Cli, scope: str) -> None:
+    out = tmp_path / "out"
+    given = ("melhubert", "preprocess", speech, out, "--clusters", 16, "--workers", 1, "--normalize", scope)
+    if scope == "speaker":
+        assert "give --speakers" in cli(*given, fails=True)
+        given = (*given, "--speakers", "{speaker}/*", "--label-normalize", "speaker")
+    cli(*given)
+    made = {path.stem: np.load(path, allow_pickle=False) for path in (out / "feature").glob("*.npy")}
+    groups = (
+        [[name] for name in made] if scope == "utterance" else [[f"{at:03d}" for at in range(own, 12, 3)] for own in range(3)]
+    )
+    for group in groups:
+        joined = np.concatenate([made[name] for name in group])
+        assert np.abs(joined.mean(axis=0)).max() < 1e-3
+        assert np.abs(joined.std(axis=0) - 1).max() < 1e-3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0.9, 1.5, 2.2])
 def test_killed_and_run_again_it_has_the_same_bytes(speech: Path, preprocessed: Path, tmp_path: Path, after: float) -> None:

@@ -25,7 +25,7 @@ def preprocess(
     *,
     name: str = "libri-360",
     dtype: FeatureType = "float32",
-    normalize: Literal["corpus", "utterance"] = "corpus",
+    normalize: Literal["corpus", "utterance", "speaker"] = "corpus",
     labels: Path | None = None,
     label_normalize: Literal["none", "corpus", "utterance", "speaker"] = "none",
     overwrite: bool = False,
@@ -51,7 +51,7 @@ def preprocess(
     dtype
         Of the frames; the authors' code writes float64. none stores none.
     normalize
-        What the frames' mean and deviation are taken from.
+        What the frames' mean and deviation are taken from. Of utterance and speaker: model.mel_normalization=utterance.
     labels
         A label file for the utterances, such as units of a layer, in place of clusters of log-mel frames.
     label_normalize

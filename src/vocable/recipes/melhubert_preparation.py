@@ -15,6 +15,7 @@ from vocable.artefacts.run_log import RunLog
 from vocable.audio.blocks import Block, blocks_of
 from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import read_manifest
+from vocable.audio.speakers import with_speakers
 from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Engine, Work
 from vocable.execution.stages import Finished, Payload
@@ -25,7 +26,7 @@ from vocable.recipes.companion_manifest import manifest_beside
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
 from vocable.recipes.feature_pairs import FeatureType, Pairs, PairWriter, Stored
 from vocable.recipes.fitting import FitSettings
-from vocable.recipes.frames import FrameChoice, corpus_statistics
+from vocable.recipes.frames import FrameChoice, corpus_statistics, pipeline_for, require_speakers_for
 from vocable.recipes.label_preparation import Preparation, prepare
 from vocable.recipes.workplace import NAME, open_workplace, require_name
 from vocable.units.label_files import read_units
@@ -48,8 +49,9 @@ class MelhubertPreparation:
     """Of the CSV: NAME-data-cluster-pair.csv."""
     dtype: FeatureType = "float32"
     """Of the frames that are stored; none stores none, and a training makes them of the audio."""
-    normalize: Literal["corpus", "utterance"] = "corpus"
-    """What the frames' mean and deviation are taken from."""
+    normalize: Literal["corpus", "utterance", "speaker"] = "corpus"
+    """What the frames' mean and deviation are taken from. A model of frames normalised per speaker takes those of audio whose
+    speaker isn't known as it takes those normalised per utterance."""
     labels: Path | None = None
     """Labels of the utterances, in place of clusters of log-mel frames."""
     label_normalize: Literal["none", "corpus", "utterance", "speaker"] = "none"
@@ -87,6 +89,9 @@ def preprocess(
     archives = _archives(source)
     if archives is None:
         require_source(source)
+        FrameChoice(features="logmel", normalize=settings.normalize).require_speakers(source, settings.corpus)
+    if archives is not None and settings.normalize == "speaker":
+        raise InputError(f"--normalize speaker: {source} holds archives, which don't say who speaks; take corpus or utterance")
     open_workplace(out)
     log = RunLog(out / ("run.jsonl" if work.nshard == 1 else f"run-{work.rank}.jsonl"))
     if archives is not None:
@@ -95,12 +100,19 @@ def preprocess(
     manifest, units, missing = _labelled(source, out, settings, work, overwrite)
     if missing or units is None:
         return Stored(out, None, 0, 0, 0, missing)
+    if settings.corpus.speakers is not None and manifest.speakers is None:
+        manifest = with_speakers(manifest, settings.corpus.speakers)
+    require_speakers_for(settings.normalize, manifest)
     with Engine(work) as engine, log.recorded():
-        plain = FramePipeline(FrameChoice(features="logmel", mel_bins=BINS).base(settings.corpus.sample_rate))
+        choice = FrameChoice(features="logmel", mel_bins=BINS, normalize=settings.normalize)
+        plain = FramePipeline(choice.base(settings.corpus.sample_rate))
         mean_std = corpus_statistics(plain, manifest, engine, out / NAME)
         mean, std = mean_std.astype(np.float32)
-        normalization = Normalization("corpus", (mean, std)) if settings.normalize == "corpus" else Normalization("utterance")
-        pairs = _of_audio(manifest, units, replace(plain, normalization=normalization), mean_std)
+        if settings.normalize == "corpus":  # with just the numbers that are written
+            pipeline = replace(plain, normalization=Normalization("corpus", (mean, std)))
+        else:
+            pipeline = pipeline_for(choice, settings.corpus.sample_rate, manifest, engine, out / NAME)
+        pairs = _of_audio(manifest, units, pipeline, mean_std)
         return PairWriter(out, settings.name, settings.dtype, pairs).write(engine, overwrite)
 
 
