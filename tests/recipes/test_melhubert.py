@@ -525,3 +525,24 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(preprocessed: Path, tm
     made = run_vocable(*command[3:])
     assert made.returncode == 0, made.stderr
     assert read_encoder(tmp_path / "cut" / "model").digest == read_encoder(tmp_path / "whole" / "model").digest
+
+
+def test_the_authors_line_begins_with_a_checkpoint(
+    trained: Path, preprocessed: Path, files: tuple[Path, Path], tmp_path: Path, cli: Cli
+) -> None:
+    model, runner = files
+    given = (
+        "melhubert", "train", "-f", 20, "-g", model, "-c", runner, "-n", tmp_path / "exp", "--seed", 7, "--device", "cpu",
+        "--threads", 1, f"config_runner.datarc.sets=[{preprocessed / CSV}]", "config_runner.runner.n_epochs=1",
+    )  # fmt: skip
+    assert "give a checkpoint" in cli(*given, "--init_optimizer_from_initial_weight", fails=True)
+    begun = (*given, "-i", trained / "last-step.ckpt", "--init_optimizer_from_initial_weight")
+    said = cli(*begun)
+    assert "without effect here: --init-optimizer-from-initial-weight" in said
+    first, *_ = losses(tmp_path / "exp")
+    *_, last = losses(trained)
+    assert first["loss"] == pytest.approx(last["loss"], abs=0.2)
+    settings = json.loads((tmp_path / "exp" / "settings.json").read_text())
+    assert settings["model"]["init"] == str(trained / "last-step.ckpt")
+    assert settings["training"]["seed"] == 7
+    assert f"{tmp_path / 'exp' / 'last-step.ckpt'}: the model" in cli(*begun)

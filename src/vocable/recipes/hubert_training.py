@@ -18,7 +18,7 @@ from torch import Tensor
 from vocable.artefacts.headers import Header, canonical_json, digest_of_array, write_header
 from vocable.artefacts.run_log import RunLog
 from vocable.artefacts.writing import write_bytes, write_text
-from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint, Tensors
+from vocable.checkpoints.encoder_checkpoint import MEL_STATISTICS, EncoderCheckpoint, Tensors
 from vocable.checkpoints.encoders import read_encoder, write_encoder
 from vocable.checkpoints.melhubert_encoder import statistics_tensors
 from vocable.checkpoints.tensor_names import LABEL_EMBEDDINGS, MASK_EMBEDDING, label_sets, of_set
@@ -218,10 +218,10 @@ def _begin_with(objective: HubertObjective, source: str) -> str:
     tensors = dict(found.tensors)
     if isinstance(objective.encoder.positions, PlainPositionalConvolution):
         tensors = without_gains(tensors)
-    given = {f"encoder.{name}": tensor for name, tensor in tensors.items()}
-    for name in (f"encoder.{MASK_EMBEDDING}",):
-        if name in own and MASK_EMBEDDING in found.heads:
-            given[name] = found.heads[MASK_EMBEDDING]
+    # Statistics of log-mel frames are those of what is learnt from.
+    given = {f"encoder.{name}": tensor for name, tensor in tensors.items() if name not in MEL_STATISTICS}
+    if f"encoder.{MASK_EMBEDDING}" in own and MASK_EMBEDDING in found.heads:
+        given[f"encoder.{MASK_EMBEDDING}"] = found.heads[MASK_EMBEDDING]
     heads = {f"head.{name}": found.heads[name] for name in found.heads if f"head.{name}" in own}
     if f"head.{LABEL_EMBEDDINGS}" in heads:
         every = [found.heads[of_set(LABEL_EMBEDDINGS, number)] for number in range(label_sets(found.heads))]
@@ -230,7 +230,8 @@ def _begin_with(objective: HubertObjective, source: str) -> str:
         given |= heads  # of as many labels; new ones are learnt otherwise
     if wrong := sorted(name for name, tensor in given.items() if name not in own or own[name].shape != tensor.shape):
         raise MismatchError(f"{source} has a {wrong[0]} that [model] has not: give its shape there")
-    wanted = {name for name in own if name.startswith("encoder.")} - {f"encoder.{MASK_EMBEDDING}"}
+    wanted = {name for name in own if name.startswith("encoder.")}
+    wanted -= {f"encoder.{name}" for name in (MASK_EMBEDDING, *MEL_STATISTICS)}
     if missing := sorted(wanted - set(given)):
         raise MismatchError(f"{source} lacks {missing[0].removeprefix('encoder.')}: it is no whole encoder")
     objective.load_state_dict({**own, **given})
