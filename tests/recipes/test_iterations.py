@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from helpers import artefacts_in
 from recipes.test_training import TINY
@@ -136,3 +138,21 @@ def test_a_melhubert_takes_the_statistics_of_what_it_learns(cli: Cli, recipe: Pa
         stored = np.load(out / f"labels-{number}" / "mean-std.npy", allow_pickle=False).astype(np.float32)
         assert (np.stack([found.tensors["mel_mean"].numpy(), found.tensors["mel_std"].numpy()]) == stored).all()
     assert read_units(out / "labels-2" / "train.km").header.rate == 50
+
+
+def test_statistics_are_those_of_the_audio_as_it_is(cli: Cli, recipe: Path, corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus, tmp_path / "speech")
+    text = RECIPE[: RECIPE.rindex("[[iterations]]")].replace(
+        'settings = "tiny.toml"\n',
+        'settings = "tiny.toml"\nmodel.input="logmel"\nmodel.mel_normalization="corpus"\nregularization.feature_gradient=1\n',
+    )
+    recipe.write_text(text.format(corpus=tmp_path / "speech", alignments=""))
+    out, given = tmp_path / "mel", ("--threads", 1, "--workers", 1)
+    cli("pretrain", recipe, "--out", out, *given)
+    before = np.load(out / "labels-1" / "mean-std.npy", allow_pickle=False)
+    for file in (tmp_path / "speech").rglob("*.flac"):
+        samples, rate = soundfile.read(file)
+        soundfile.write(file, samples / 4, rate)
+    cli("pretrain", recipe, "--out", out, *given, "--overwrite")
+    after = np.load(out / "labels-1" / "mean-std.npy", allow_pickle=False)
+    assert np.allclose(before[0] - after[0], np.log(16), atol=0.1)

@@ -126,3 +126,48 @@ def test_labels_of_an_archive_have_to_be_its_frames(tmp_path: Path, cli: Cli) ->
     assert "23 labels" in cli(*given, fails=True)
     (tmp_path / "ark" / "train-clean-360.mean-var").unlink()
     assert ".mean-var" in cli(*given, fails=True)
+
+
+def test_archives_that_changed_are_read_again_and_nothing_leads_out(tmp_path: Path, cli: Cli) -> None:
+    archives_of(tmp_path / "ark", "FM")
+    out = tmp_path / "out"
+    given = ("melhubert", "preprocess", tmp_path / "ark", out, "--clusters", 16, "--workers", 1)
+    cli(*given)
+    assert "other settings" in cli(*given[:4], "--clusters", 20, "--workers", 1, fails=True)
+    ark = tmp_path / "ark" / "feats.ark"
+    table = read_table(tmp_path / "ark" / "train-clean-360.scp")
+    content = bytearray(ark.read_bytes())
+    content[table[0].offset + 15 : table[0].offset + 19] = struct.pack("<f", 99.0)
+    ark.write_bytes(bytes(content))
+    assert "--overwrite" in cli(*given, fails=True)
+    cli(*given, "--overwrite")
+    mean, std = np.load(out / "mean-std.npy", allow_pickle=False)
+    stored = np.load(out / "feature" / "utt-0.npy", allow_pickle=False)
+    assert stored[0, 0] == pytest.approx((99.0 - mean[0]) / std[0], rel=1e-5)
+    content[table[1].offset + 15 : table[1].offset + 19] = struct.pack("<f", float("nan"))
+    ark.write_bytes(bytes(content))
+    assert "utt-1 that are not finite" in cli(*given, "--overwrite", fails=True)
+    scp = tmp_path / "ark" / "train-clean-360.scp"
+    labels = tmp_path / "ark" / "train-clean-360-k16-e10.bas.scp"
+    for path in (scp, labels):
+        path.write_text(path.read_text().replace("utt-1 ", "../../escaped/utt-1 ").replace("utt-2 ", "utt-2\t"))
+    content[table[1].offset + 15 : table[1].offset + 19] = struct.pack("<f", 1.0)
+    ark.write_bytes(bytes(content))
+    cli(*given, "--overwrite")
+    assert {path.name for path in (out / "feature").glob("*.npy")} == {f"utt-{at}.npy" for at in range(5)}
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def test_labels_of_20_ms_in_archives_count_no_frames(tmp_path: Path, cli: Cli) -> None:
+    held = archives_of(tmp_path / "ark", "FM")
+    folder, labels, scp = tmp_path / "ark", b"", ""
+    for key, (_, units) in held.items():
+        labels += f"{key} ".encode()
+        scp += f"{key} x.bas:{len(labels)}\n"
+        labels += (" ".join(map(str, units[::2])) + "\n").encode()
+    (folder / "x.bas").write_bytes(labels)
+    (folder / "train-clean-360-k16-e10.bas.scp").write_text(scp)
+    cli("melhubert", "preprocess", folder, tmp_path / "out", "--clusters", 16, "--workers", 1)
+    pairs = read_pairs([tmp_path / "out" / CSV], 40)
+    assert (pairs.rate, pairs.lengths.tolist()) == (50.0, [20, 27, 34, 41, 48])
+    assert not pairs.notes

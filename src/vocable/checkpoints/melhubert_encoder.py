@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
 from vocable.checkpoints.encoder_checkpoint import MEL_STATISTICS, EncoderCheckpoint, Tensors, gathered
-from vocable.checkpoints.npy import read_npy
+from vocable.checkpoints.npy import npy_shape
 from vocable.checkpoints.tensor_names import FINAL_PROJECTION, MASK_EMBEDDING, MELHUBERT
 from vocable.checkpoints.torch_files import attributes
 from vocable.errors import InputError
@@ -124,7 +124,8 @@ def melhubert_content(checkpoint: EncoderCheckpoint) -> dict[str, Any]:
             f"MelHuBERT's code takes {BINS} log-mel bins, normalised by a corpus's statistics, the last frame filled up: "
             "this encoder's are others; take --to vocable"
         )
-    if (head := f"{FINAL_PROJECTION}.weight") not in heads or heads[head].shape[1] != config.dim or len(heads) > 3:
+    head, bias = (f"{FINAL_PROJECTION}.{part}" for part in ("weight", "bias"))
+    if head not in heads or bias not in heads or heads[head].shape[1] != config.dim or set(heads) - {head, bias, MASK_EMBEDDING}:
         raise InputError(
             "MelHuBERT's code takes one linear layer that tells labels, which this encoder hasn't: take --to vocable"
         )
@@ -157,14 +158,15 @@ def read_mean_std(path: Path, bins: int = BINS) -> tuple[NDArray[np.float32], ND
     Raises:
         InputError: it holds something else.
     """
-    found = read_npy(path)
-    if found.shape != (2, bins) or not np.isfinite(found).all() or not (found[1] > 0).all():
+    shape = npy_shape(path)
+    found = np.load(path, allow_pickle=False) if shape == (2, bins) else np.zeros(0)
+    if shape != (2, bins) or not np.isfinite(found).all() or not (found[1] > 0).all():
         raise InputError(
-            f"{path} has an array of shape {found.shape}, not the mean and the deviation (above 0) of {bins} log-mel bins: "
+            f"{path} has an array of shape {shape}, not the mean and the deviation (above 0) of {bins} log-mel bins: "
             "give the mean-std.npy that 'vocable melhubert preprocess' wrote, or that came with the checkpoint"
         )
-    mean, std = found.astype(np.float32)
-    return mean, std
+    both: NDArray[np.float32] = found.astype(np.float32)
+    return both[0], both[1]
 
 
 def statistics_tensors(statistics: tuple[NDArray[np.float32], NDArray[np.float32]]) -> dict[str, Tensor]:

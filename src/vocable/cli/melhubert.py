@@ -11,8 +11,8 @@ from vocable.cli.launching import launch
 from vocable.cli.options import Audio, Fitting, Part, Running
 from vocable.errors import InputError
 from vocable.recipes.corpus import CorpusSettings
-from vocable.recipes.feature_pairs import FeatureType
 from vocable.recipes.fitting import FitSettings
+from vocable.recipes.pair_writer import FeatureType
 
 Period = Annotated[Literal[10, 20], Parameter(name=["--frame-period", "-f"])]
 _CLUSTERS = FitSettings(clusters=512)

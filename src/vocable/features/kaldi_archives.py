@@ -7,6 +7,8 @@ size is compared with what it has before anything is read.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -42,9 +44,11 @@ def read_table(scp: Path) -> list[Entry]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{scp} can't be read ({error}): give a table of lines KEY PATH:OFFSET") from error
     for number, line in enumerate(lines, 1):
-        key, _, where = line.strip().partition(" ")
-        name, colon, offset = where.strip().rpartition(":")
-        if not key or not colon or not name or not offset.isdecimal():
+        if not line.strip():
+            continue
+        key, *rest = line.split(maxsplit=1)
+        name, colon, offset = (rest[0].strip() if rest else "").rpartition(":")
+        if not key.isprintable() or not colon or not name or not offset.isdecimal():
             raise InputError(f"{scp}, line {number}: {line[:80]!r} isn't KEY PATH:OFFSET: mend it, or make the table anew")
         if key in seen:
             raise InputError(f"{scp}, line {number}: {key} stands there for the second time: keep one of both")
@@ -59,16 +63,32 @@ def read_matrix(entry: Entry) -> NDArray[np.float64]:
     Raises:
         InputError: there is none, or it isn't whole.
     """
+    with _reading(entry) as file:
+        return _matrix(file, entry.path.stat().st_size - entry.offset)
+
+
+@contextmanager
+def _reading(entry: Entry) -> Iterator[BinaryIO]:
     try:
         with entry.path.open("rb") as file:
             file.seek(entry.offset)
-            return _matrix(file, entry.path.stat().st_size - entry.offset)
+            yield file
     except OSError as error:
         raise InputError(f"{entry.path} can't be read ({error.strerror}): put the archives beside their table") from error
     except (ValueError, struct.error) as error:
         raise InputError(
             f"{entry.path} has no whole matrix at {entry.offset}, as {entry.key}'s ({error}): copy it again"
         ) from error
+
+
+def matrix_shape(entry: Entry) -> tuple[int, int]:
+    """Return rows and columns of the matrix of an entry, of which only its head is read.
+
+    Raises:
+        InputError: there is none, or the file is too short for it.
+    """
+    with _reading(entry) as file:
+        return _head(file, entry.path.stat().st_size - entry.offset)[1:]
 
 
 def read_numbers(entry: Entry) -> NDArray[np.int64]:
@@ -90,20 +110,35 @@ def read_numbers(entry: Entry) -> NDArray[np.int64]:
         ) from error
 
 
-def _matrix(file: BinaryIO, room: int) -> NDArray[np.float64]:
+def _head(file: BinaryIO, room: int) -> tuple[bytes, int, int]:
+    """Return kind, rows and columns of a matrix that the file has room for; a compressed one is left right behind its kind."""
     if file.read(2) != b"\0B":
         raise ValueError("it doesn't begin as a binary one")
     kind = file.read(3)
     if kind in _VALUES:
         rows, columns = _size(file), _size(file)
-        dtype = np.dtype(_VALUES[kind])
-        wanted = rows * columns * dtype.itemsize
-        if wanted > room:
-            raise ValueError(f"{rows} rows of {columns} values don't fit the file")
-        return np.frombuffer(_exactly(file, wanted), dtype).reshape(rows, columns).astype(np.float64)
+        wanted = rows * columns * np.dtype(_VALUES[kind]).itemsize
+    elif kind == b"CM ":
+        place = file.tell()
+        _, _, rows, columns = struct.unpack("<ffii", _exactly(file, 16))
+        file.seek(place)
+        if rows < 0 or columns < 0:
+            raise ValueError("its size is damaged")
+        wanted = columns * (8 + rows)
+    else:
+        raise ValueError(f"its kind is {kind!r}, and FM, DM and CM are read")
+    if wanted > room:
+        raise ValueError(f"{rows} rows of {columns} values don't fit the file")
+    return kind, rows, columns
+
+
+def _matrix(file: BinaryIO, room: int) -> NDArray[np.float64]:
+    kind, rows, columns = _head(file, room)
     if kind == b"CM ":
-        return _compressed(file, room)
-    raise ValueError(f"its kind is {kind!r}, and FM, DM and CM are read")
+        return _compressed(file)
+    dtype = np.dtype(_VALUES[kind])
+    values = np.frombuffer(_exactly(file, rows * columns * dtype.itemsize), dtype)
+    return values.reshape(rows, columns).astype(np.float64)
 
 
 def _size(file: BinaryIO) -> int:
@@ -113,11 +148,9 @@ def _size(file: BinaryIO) -> int:
     return int(number)
 
 
-def _compressed(file: BinaryIO, room: int) -> NDArray[np.float64]:
+def _compressed(file: BinaryIO) -> NDArray[np.float64]:
     """Return a matrix of one byte a value, between percentiles of its column."""
     least, span, rows, columns = struct.unpack("<ffii", _exactly(file, 16))
-    if rows < 0 or columns < 0 or columns * (8 + rows) > room:
-        raise ValueError(f"{rows} rows of {columns} values don't fit the file")
     stated = np.frombuffer(_exactly(file, 8 * columns), "<u2").reshape(columns, 4).astype(np.float64)
     points = least + span * stated / 65535
     codes = np.frombuffer(_exactly(file, rows * columns), np.uint8).reshape(columns, rows).astype(np.float64)

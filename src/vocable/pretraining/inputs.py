@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vocable.artefacts.headers import digest_of
 from vocable.audio.decoding import Waveform, read_waveform, resampled_length
 from vocable.audio.faults import AudioFault
 from vocable.audio.manifest import Manifest
@@ -119,11 +118,13 @@ class StoredInputs:
         paths: of the files.
         lengths: frames of 10 ms in each.
         config: of the encoder.
+        digest: of what tells these frames from others, wherever the files lie.
     """
 
     paths: tuple[Path, ...]
     lengths: NDArray[np.int64]
     config: EncoderConfig
+    digest: str
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -141,11 +142,6 @@ class StoredInputs:
     def seconds(self) -> float:
         """How much audio there is."""
         return float(self.lengths.sum()) / 100
-
-    @cached_property
-    def digest(self) -> str:
-        """Of names and lengths, wherever the files lie."""
-        return digest_of([self.ids, self.lengths.tolist()])
 
     def open(self, row: int) -> Crop:
         """Return what crops an utterance.

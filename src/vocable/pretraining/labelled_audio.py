@@ -88,7 +88,7 @@ class LabelledAudio:
         self._ratios = [item.rate / rate for item in sets]
         self._frames = usable_frames(inputs, sets, rate)
         self._shortest = max(2, config.frame_count(math.ceil(batches.shortest * config.sample_rate)))
-        longest = config.frame_count(int(batches.longest * config.sample_rate))
+        longest = config.frame_count(round(batches.longest * config.sample_rate))
         if longest < 2:
             raise InputError(f"batches.longest {batches.longest:g}: a crop has to be of two frames or more")
         lengths = np.where(self._frames >= self._shortest, np.minimum(self._frames, longest), 0)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from vocable.audio.manifest import Manifest, Utterance, state_of
 from vocable.audio.manifest_files import is_manifest, read_rows
 from vocable.audio.scan import LengthLimits, candidates, check_root, examine, find_audio, with_states, without_duplicates
 from vocable.audio.speakers import with_speakers
-from vocable.errors import InputError
+from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Payload, Stage
@@ -103,6 +103,18 @@ def open_corpus(source: Path, settings: CorpusSettings, engine: Engine, folder: 
         manifest = with_speakers(manifest, settings.speakers)
     state = digest_of([state_of(root, rows), asdict(settings), manifest.speakers])
     return Corpus(manifest, [*skipped, *unusable], state, missing)
+
+
+def rows_named(manifest: Manifest, ids: Sequence[str], source: Path) -> Manifest:
+    """Return rows of a manifest by their ids, in the order of these.
+
+    Raises:
+        MismatchError: one isn't there.
+    """
+    rows = {name: row for row, name in enumerate(manifest.ids)}
+    if missing := [name for name in ids if name not in rows]:
+        raise MismatchError(f"{source} has no usable {missing[0]}, which there are labels of: give the audio that was labelled")
+    return manifest.select([rows[name] for name in ids])
 
 
 def require_source(source: Path) -> None:

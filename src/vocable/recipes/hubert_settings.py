@@ -42,6 +42,8 @@ class DataSettings:
     """Holds the labels and dictionaries; by default the manifests' folder."""
     label_rate: float | None = None
     """Labels per second; needed where the labels don't say it."""
+    clusters: int | None = None
+    """Labels there are, in each set; by default as a codebook or a dictionary says, or as far as they go."""
     mean_std: Path | None = None
     """The .npy of mean and deviation of log-mel bins, where a corpus's are taken out; by default mean-std.npy in the folder, or
     beside the first CSV."""
@@ -51,6 +53,14 @@ class DataSettings:
             raise InputError(
                 "give data.folder, which holds manifests and labels, or data.sets, which are CSVs of frames and labels"
             )
+        if self.clusters is not None and self.clusters < 2:
+            raise InputError(f"data.clusters {self.clusters}: give 2 or more")
+        if self.sets:
+            for name, usual in (("train", "train"), ("valid", "valid"), ("labels", ("km",)), ("label_folder", None)):
+                if getattr(self, name) not in (usual, None):
+                    raise InputError(f"data.{name} goes with data.folder, and data.sets are given: leave it out")
+            if self.label_rate is not None:
+                raise InputError("data.label_rate goes with data.folder: of data.sets it follows from how many labels there are")
         if self.folder is not None and self.valid_sets:
             raise InputError("data.valid_sets goes with data.sets: with data.folder there is data.valid")
 

@@ -56,6 +56,7 @@ def train_hubert(
     threads: int | None = None,
     overwrite: bool = False,
     beside: Mapping[str, bytes] | None = None,
+    data: TrainingData | None = None,
 ) -> Path:
     """Train a HuBERT, or go on with it, and return the folder of the model.
 
@@ -66,6 +67,7 @@ def train_hubert(
         threads: of this process on the CPU; by default its share of the cores.
         overwrite: begin anew where another training stands.
         beside: files to keep in the folder, by name: what the settings were read from.
+        data: what the settings name, if it is read already.
 
     Raises:
         InputError: something given can't be used; or, later, a loss isn't finite, or too much audio can't be read.
@@ -74,7 +76,7 @@ def train_hubert(
     """
     config = settings.model.config()
     with joined(device) as world, ExitStack() as stack:
-        data = TrainingData.read(settings.data, config)
+        data = data or TrainingData.read(settings.data, config)
         _claim(out)
         if world.is_first:
             stack.enter_context(only_training(out))

@@ -21,7 +21,7 @@ from vocable.execution.engine import Engine, Work
 from vocable.features.encoder_layer import EncoderFile
 from vocable.features.pipeline import FramePipeline
 from vocable.recipes.configuration import built
-from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.corpus import CorpusSettings, open_corpus, rows_named
 from vocable.recipes.feature_pairs import MEAN_STD
 from vocable.recipes.fitting import FitSettings
 from vocable.recipes.frame_quality import QualitySettings, score_frames
@@ -131,13 +131,18 @@ class Pretraining:
         """Write the mean and deviation of train's log-mel frames beside the labels, if the model takes them out."""
         model = built(HubertSettings, iteration.training(labels), "an iteration").model
         path = labels / MEAN_STD
-        if model.input != "logmel" or model.mel_normalization != "corpus" or path.is_file():
+        if model.input != "logmel" or model.mel_normalization != "corpus":
             return
-        _say(f"statistics of log-mel frames, in {path}")
-        manifest = read_manifest(labels / "train.tsv", model.sample_rate)
         plain = FramePipeline(FrameChoice(features="logmel", mel_bins=model.mel_bins).base(model.sample_rate))
-        with Engine(self._place.work) as engine, replacing(path) as file:
-            np.save(file, corpus_statistics(plain, manifest, engine, labels / NAME))
+        learnt = read_manifest(labels / "train.tsv", model.sample_rate).ids
+        with Engine(self._place.work) as engine:
+            opened = open_corpus(self._settings.audio.train, self._corpus, engine, labels / NAME)
+            manifest = rows_named(opened.manifest, learnt, self._settings.audio.train)
+            made = corpus_statistics(plain, manifest, engine, labels / NAME)
+        if not path.is_file() or not np.array_equal(np.load(path, allow_pickle=False), made):
+            _say(f"statistics of log-mel frames, in {path}")
+            with replacing(path) as file:
+                np.save(file, made)
 
     def _train(self, number: int, iteration: IterationSettings, labels: Path) -> None:
         out = self._out / f"iteration-{number}"

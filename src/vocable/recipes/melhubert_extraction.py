@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from vocable.artefacts.writing import replacing, space_checked
 from vocable.audio.decoding import read_waveform, resample
 from vocable.audio.faults import AudioFault
 from vocable.audio.scan import find_audio
 from vocable.errors import InputError
+from vocable.execution.engine import check_device
 from vocable.features.encoder_layer import EncoderLayer, opened
 from vocable.recipes.demo import SENTENCES, VOICES
 from vocable.recipes.espeak import Espeak
+from vocable.recipes.pair_writer import write_array
 
 
 def melhubert_layer(
@@ -39,7 +38,7 @@ def melhubert_layer(
     own = 1000 * found.config.hop // found.config.sample_rate
     if own != frame_period:
         raise InputError(f"-f {frame_period}: {checkpoint} has frames every {own} ms; give -f {own}")
-    return EncoderLayer(found, layer or found.config.layers, device=device)
+    return EncoderLayer(found, found.config.layers if layer is None else layer, device=check_device(device))
 
 
 def extract(layer: EncoderLayer, sources: Sequence[Path], out: Path) -> Iterator[tuple[Path, tuple[int, ...]]]:
@@ -54,8 +53,8 @@ def extract(layer: EncoderLayer, sources: Sequence[Path], out: Path) -> Iterator
         InputError: a file can't be read, or two have one name.
     """
     paths = [path for source in sources for path in _files(source)]
-    names = [path.stem for path in paths]
-    if repeated := next((path for path in paths if names.count(path.stem) > 1), None):
+    names = Counter(path.stem for path in paths)
+    if repeated := next((path for path in paths if names[path.stem] > 1), None):
         raise InputError(f"{repeated} and another file are called {repeated.stem}: take them apart, into two folders")
     out.mkdir(parents=True, exist_ok=True)
     for path in paths:
@@ -63,11 +62,11 @@ def extract(layer: EncoderLayer, sources: Sequence[Path], out: Path) -> Iterator
             waveform = read_waveform(str(path), layer.spec.sample_rate)
         except AudioFault as fault:
             raise InputError(f"{path} can't be used ({fault}): mend it, or leave it out") from fault
+        if len(waveform) < layer.spec.receptive_field:
+            raise InputError(f"{path} has {len(waveform)} samples, and a frame takes {layer.spec.receptive_field}: leave it out")
         (frames,) = layer([waveform])
-        target, held = out / f"{path.stem}.npy", io.BytesIO()
-        np.save(held, frames, allow_pickle=False)
-        with space_checked(target), replacing(target) as file:
-            file.write(held.getvalue())
+        target = out / f"{path.stem}.npy"
+        write_array(target, frames)
         yield target, frames.shape
 
 
@@ -76,7 +75,7 @@ def extract_examples(layer: EncoderLayer) -> Iterator[tuple[str, tuple[int, ...]
     speak = Espeak()
     for name, sentence in zip(list(VOICES)[:2], SENTENCES[:2], strict=True):
         samples, _ = speak.speak(sentence, VOICES[name])
-        waveform = (samples / 32768.0).astype(np.float32)
+        waveform = (samples / 32768.0).astype("float32")
         (frames,) = layer([resample(waveform, speak.sample_rate, layer.spec.sample_rate)])
         yield f"{name}: {sentence}", frames.shape
 

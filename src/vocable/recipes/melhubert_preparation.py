@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,25 +15,25 @@ from vocable.artefacts.run_log import RunLog
 from vocable.audio.blocks import Block, blocks_of
 from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import read_manifest
-from vocable.audio.speakers import with_speakers
 from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Engine, Work
-from vocable.execution.stages import Finished, Payload
-from vocable.features.kaldi_archives import Entry, read_matrix, read_numbers, read_table
+from vocable.execution.stages import Payload
+from vocable.features.kaldi_archives import Entry, matrix_shape, read_matrix, read_numbers, read_table
 from vocable.features.normalization import Normalization
-from vocable.features.pipeline import FramePipeline, skipped_rows
+from vocable.features.pipeline import FramePipeline
 from vocable.recipes.companion_manifest import manifest_beside
-from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
-from vocable.recipes.feature_pairs import FeatureType, Pairs, PairWriter, Stored
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable, rows_named
 from vocable.recipes.fitting import FitSettings
 from vocable.recipes.frames import FrameChoice, corpus_statistics, pipeline_for, require_speakers_for
 from vocable.recipes.label_preparation import Preparation, prepare
+from vocable.recipes.pair_writer import FeatureType, Pairs, PairWriter, Stored, file_keys
 from vocable.recipes.workplace import NAME, open_workplace, require_name
 from vocable.units.label_files import read_units
 from vocable.units.preflight import check_labels
 from vocable.units.units import Survey, Units
 
 BINS = 40
+_SAMPLE_RATE = 16_000
 _ENTRIES_IN_BLOCK = 200
 
 
@@ -61,6 +61,16 @@ class MelhubertPreparation:
 
     def __post_init__(self) -> None:
         require_name(self.name)
+        if "," in self.name or '"' in self.name:
+            raise InputError(f"--name {self.name}: give one without commas and quotes, which CSVs have a use for")
+        if self.corpus.sample_rate != _SAMPLE_RATE:
+            raise InputError(
+                f"--sample-rate {self.corpus.sample_rate}: MelHuBERT's frames are of {_SAMPLE_RATE} Hz; leave it out"
+            )
+        if self.labels is not None and self.dtype == "none":
+            raise InputError(
+                "--dtype none and --labels: nothing would be written; train on data.folder with these labels instead"
+            )
         if self.labels is not None and self.label_normalize != "none":
             raise InputError("--label-normalize is for clusters of log-mel frames, and --labels are given: leave out one")
 
@@ -92,82 +102,84 @@ def preprocess(
         FrameChoice(features="logmel", normalize=settings.normalize).require_speakers(source, settings.corpus)
     if archives is not None and settings.normalize == "speaker":
         raise InputError(f"--normalize speaker: {source} holds archives, which don't say who speaks; take corpus or utterance")
+    if archives is not None and settings.dtype == "none":
+        raise InputError(f"--dtype none: {source} holds archives and no audio that frames could be made of; store them")
     open_workplace(out)
     log = RunLog(out / ("run.jsonl" if work.nshard == 1 else f"run-{work.rank}.jsonl"))
     if archives is not None:
         with Engine(work) as engine, log.recorded():
-            return PairWriter(out, settings.name, settings.dtype, _of_archives(archives, settings)).write(engine, overwrite)
-    manifest, units, missing = _labelled(source, out, settings, work, overwrite)
-    if missing or units is None:
-        return Stored(out, None, 0, 0, 0, missing)
-    if settings.corpus.speakers is not None and manifest.speakers is None:
-        manifest = with_speakers(manifest, settings.corpus.speakers)
-    require_speakers_for(settings.normalize, manifest)
+            return PairWriter(out, source, settings.name, settings.dtype, _of_archives(archives, settings)).write(
+                engine, overwrite
+            )
     with Engine(work) as engine, log.recorded():
+        labels = _labels(source, out, settings, work, overwrite)
+        if isinstance(labels, int):
+            return Stored(out, None, 0, 0, 0, labels)
+        units, names = labels
+        opened = open_corpus(source, settings.corpus, engine, out / NAME)
+        require_usable(opened, source)
+        manifest = opened.manifest if names is None else rows_named(opened.manifest, names, source)
+        require_speakers_for(settings.normalize, manifest)
+        check_labels("labels", units.header, Survey.of(units, units.header.clusters), manifest, rate=units.header.rate)
         choice = FrameChoice(features="logmel", mel_bins=BINS, normalize=settings.normalize)
-        plain = FramePipeline(choice.base(settings.corpus.sample_rate))
+        plain = FramePipeline(choice.base(_SAMPLE_RATE))
         mean_std = corpus_statistics(plain, manifest, engine, out / NAME)
         mean, std = mean_std.astype(np.float32)
         if settings.normalize == "corpus":  # with just the numbers that are written
             pipeline = replace(plain, normalization=Normalization("corpus", (mean, std)))
         else:
-            pipeline = pipeline_for(choice, settings.corpus.sample_rate, manifest, engine, out / NAME)
+            pipeline = pipeline_for(choice, _SAMPLE_RATE, manifest, engine, out / NAME)
         pairs = _of_audio(manifest, units, pipeline, mean_std)
-        return PairWriter(out, settings.name, settings.dtype, pairs).write(engine, overwrite)
+        return PairWriter(out, source, settings.name, settings.dtype, pairs).write(engine, overwrite)
 
 
-def _labelled(
+def _labels(
     source: Path, out: Path, settings: MelhubertPreparation, work: Work, overwrite: bool
-) -> tuple[Manifest, Units | None, int]:
-    """Return the utterances with their labels, which are made unless they are given; and how many blocks others have to do."""
+) -> tuple[Units, Sequence[str] | None] | int:
+    """Return labels with the ids of their utterances, if these are known; or how many blocks others have still to label."""
     if settings.labels is None:
         frames = FrameChoice(features="logmel", mel_bins=BINS, normalize=settings.label_normalize)
         asked = Preparation(corpus=settings.corpus, frames=frames, fit=settings.fit, valid_percent=0.0)
         prepared = prepare(source, out, asked, work, overwrite)
-        if prepared.missing:
-            return Manifest.of([], ""), None, prepared.missing
-        return prepared.splits["train"], read_units(out / "train.km"), 0
+        return prepared.missing or (read_units(out / "train.km"), prepared.splits["train"].ids)
     units = read_units(settings.labels)
-    if (beside := manifest_beside(settings.labels.with_suffix(""))) is not None:
-        manifest = read_manifest(beside, settings.corpus.sample_rate)
-    else:
-        with Engine(work) as engine:
-            opened = open_corpus(source, settings.corpus, engine, out / NAME)
-            require_usable(opened, source)
-        manifest = opened.manifest
-    check_labels(settings.labels.name, units.header, Survey.of(units, units.header.clusters), manifest, rate=units.header.rate)
-    return manifest, units, 0
+    beside = manifest_beside(settings.labels.with_suffix(""))
+    return units, units.ids if beside is None else read_manifest(beside, _SAMPLE_RATE).ids
 
 
 def _of_audio(manifest: Manifest, units: Units, pipeline: FramePipeline, mean_std: NDArray[np.float64]) -> Pairs:
-    spec, keys = pipeline.spec, _keys(manifest)
+    spec, keys = pipeline.spec, file_keys(manifest.ids)
     lengths = [spec.frame_count(int(samples)) for samples in manifest.samples]
-    blocks = []
+    blocks, rows = [], []
     for block in blocks_of(manifest):
-        rows = range(block.first, block.first + len(block.utterances))
-        blocks.append(_LabelledBlock(block, tuple(keys[row] for row in rows), tuple(units[row] for row in rows)))
+        own = range(block.first, block.first + len(block.utterances))
+        blocks.append(_LabelledBlock(block, tuple(keys[row] for row in own), tuple(units[row] for row in own)))
+        rows.append(own)
     for row, (length, labelled) in enumerate(zip(lengths, units.lengths.tolist(), strict=True)):
-        if labelled not in (length, -(-length // 2)):
+        if labelled not in (length, length // 2, -(-length // 2)):
             raise MismatchError(
                 f"{manifest.ids[row]} has {length} log-mel frames and {labelled} labels, neither one for each nor one for two: "
                 "give labels every 10 or 20 ms, of this audio"
             )
     made_from = {"frames": pipeline.key, "labels": digest_of_array(units.values), "audio": manifest.state}
-
-    def left_out(finished: Finished[Any]) -> set[int]:
-        return set(skipped_rows(finished, lambda item: item.block))
-
+    described = {
+        "manifest": manifest.digest, "normalize": pipeline.normalization.scope, "rate": units.header.rate,
+        "codebook": units.header.codebook, "sample_rate": _SAMPLE_RATE,
+    }  # fmt: skip
+    clusters = units.header.clusters or int(units.values.max(initial=0)) + 1
     return Pairs(
-        keys, lengths, units.header.clusters or int(units.values.max(initial=0)) + 1, mean_std, made_from, blocks,
-        _FramesOfAudio(pipeline), left_out,
-        {"manifest": manifest.digest, "normalize": pipeline.normalization.scope, "rate": units.header.rate},
-    )  # fmt: skip
-
-
-def _keys(manifest: Manifest) -> list[str]:
-    """Return the names of utterances' files: the last part of their ids, or all of them where two end alike."""
-    short = [utterance.rsplit("/", 1)[-1] for utterance in manifest.ids]
-    return short if len(set(short)) == len(short) else [utterance.replace("/", "-") for utterance in manifest.ids]
+        keys,
+        lengths,
+        units.lengths.tolist(),
+        BINS,
+        clusters,
+        mean_std,
+        made_from,
+        blocks,
+        rows,
+        _FramesOfAudio(pipeline),
+        described,
+    )
 
 
 @dataclass(frozen=True)
@@ -244,26 +256,33 @@ def _of_archives(archives: _Archives, settings: MelhubertPreparation) -> Pairs:
     features, labels = read_table(archives.features), {entry.key: entry for entry in read_table(archives.labels)}
     if without := next((entry.key for entry in features if entry.key not in labels), None):
         raise MismatchError(f"{archives.labels} has no labels of {without}, which {archives.features.name} lists: give them")
+    if not features:
+        raise InputError(f"{archives.features} lists no utterance: give a table with some")
     mean_std = _mean_std_of(archives.mean_var)
+    keys = file_keys([entry.key for entry in features])
+    lengths, counts = [], []
+    for entry in features:
+        shape = matrix_shape(entry)
+        count = len(read_numbers(labels[entry.key]))
+        if shape[1] != BINS or count not in (shape[0], -(-shape[0] // 2)):
+            raise MismatchError(
+                f"{entry.key} has frames of shape {shape} in {entry.path} and {count} labels in {labels[entry.key].path}: "
+                f"{BINS} bins are taken, and a label for each frame or for two"
+            )
+        lengths.append(shape[0])
+        counts.append(count)
+    named = sorted({entry.path for entry in (*features, *labels.values())} | {archives.features, archives.labels})
+    states = {path: [path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in named}
+    rows = [range(first, min(first + _ENTRIES_IN_BLOCK, len(features))) for first in range(0, len(features), _ENTRIES_IN_BLOCK)]
     blocks = [
-        _Entries(tuple((entry, labels[entry.key]) for entry in features[first : first + _ENTRIES_IN_BLOCK]))
-        for first in range(0, len(features), _ENTRIES_IN_BLOCK)
+        _Entries(tuple((keys[row], features[row], labels[features[row].key]) for row in own), digest_of(list(states.values())))
+        for own in rows
     ]
-    lengths = [len(read_numbers(labels[entry.key])) for entry in features]
-    state = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in (archives.features, archives.labels)]
-    made_from = {"archives": state, "normalize": settings.normalize, "mean_std": digest_of_array(mean_std)}
-    job = _FramesOfArchives(settings.normalize, mean_std, settings.fit.clusters)
-    return Pairs(
-        [entry.key for entry in features],
-        lengths,
-        settings.fit.clusters,
-        mean_std,
-        made_from,
-        blocks,
-        job,
-        lambda _: set(),
-        {"normalize": settings.normalize},
-    )
+    made_from = {"archives": list(states.values()), "normalize": settings.normalize}
+    described = {"normalize": settings.normalize, "rate": 100.0 if counts == lengths else 50.0, "sample_rate": _SAMPLE_RATE}
+    clusters = settings.fit.clusters
+    job = _FramesOfArchives(settings.normalize, mean_std, clusters)
+    return Pairs(keys, lengths, counts, BINS, clusters, mean_std, made_from, blocks, rows, job, described)
 
 
 def _mean_std_of(path: Path) -> NDArray[np.float64]:
@@ -282,9 +301,11 @@ def _mean_std_of(path: Path) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class _Entries:
-    """Some utterances of archives: where their frames and labels are."""
+    """Some utterances of archives: names of their files, and where their frames and labels are."""
 
-    entries: tuple[tuple[Entry, Entry], ...]
+    entries: tuple[tuple[str, Entry, Entry], ...]
+    state: str
+    """Digest of sizes and times of the archives."""
 
     @property
     def size(self) -> float:
@@ -292,7 +313,9 @@ class _Entries:
 
     @property
     def content(self) -> str:
-        return digest_of([[entry.key, entry.path.name, entry.offset] for pair in self.entries for entry in pair])
+        return digest_of(
+            [self.state, [[entry.key, entry.path.name, entry.offset] for _, *pair in self.entries for entry in pair]]
+        )
 
 
 @dataclass(frozen=True)
@@ -304,21 +327,18 @@ class _FramesOfArchives:
     clusters: int
 
     def open(self, _: str) -> Callable[[_Entries], tuple[dict[str, Any], Payload]]:
-        return lambda block: (
-            {features.key: self._pair(features, labels) for features, labels in block.entries},
-            (b"", {"skipped": []}),
-        )
+        return lambda block: ({key: self._pair(*pair) for key, *pair in block.entries}, (b"", {"skipped": []}))
 
     def _pair(self, features: Entry, labels: Entry) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         frames, units = read_matrix(features), read_numbers(labels)
-        if frames.shape[1] != BINS or len(units) not in (len(frames), -(-len(frames) // 2)):
-            raise MismatchError(
-                f"{features.key} has frames of shape {frames.shape} in {features.path} and {len(units)} labels in {labels.path}: "
-                f"{BINS} bins are taken, and a label for each frame or for two"
+        if not np.isfinite(frames.sum()):
+            raise InputError(
+                f"{features.path} has frames of {features.key} that are not finite: make them again, or leave them out"
             )
         if len(units) and not 0 <= units.min() <= units.max() < self.clusters:
             raise InputError(
-                f"{labels.path} has label {units.max()} of {features.key}, and there are {self.clusters}: give --clusters"
+                f"{labels.path} has labels from {units.min()} to {units.max()} of {features.key}, and there are {self.clusters}, "
+                "from 0: give --clusters, or other labels"
             )
         mean, std = self.mean_std if self.normalize == "corpus" else (frames.mean(axis=0), np.maximum(frames.std(axis=0), 1e-8))
         return (frames - mean) / std, units

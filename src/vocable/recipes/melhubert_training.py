@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vocable.checkpoints.encoders import read_encoder, write_encoder
-from vocable.checkpoints.melhubert_encoder import BINS, mean_std_beside, melhubert_config
+from vocable.checkpoints.melhubert_encoder import BINS, melhubert_config
 from vocable.errors import InputError
 from vocable.models.config import EncoderConfig
 from vocable.recipes.configuration import Values, built, read_values, with_options, yaml_value
@@ -27,9 +29,18 @@ _USED = {
 }
 _ONLY = {
     "mask_selection": "static", "mask_other": 0.0, "no_mask_overlap": False, "learnable_mask_emb": False,
-    "mask_before_proj": True, "pred_masked_weight": 1.0,
+    "mask_before_proj": True, "pred_masked_weight": 1.0, "skip_masked": False,
 }  # fmt: skip
 """Of the model; another value there is nothing here for, or it makes the authors' code fail."""
+
+
+_KNOWN = {
+    *_ONLY, "feat_emb_dim", "pos_emb_type", "pos_conv_depth", "conv_pos", "conv_pos_groups", "encoder_layers",
+    "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads", "activation_fn", "layer_norm_first",
+    "attention_type", "num_cluster", "pred_nomask_weight", "skip_nomask", "mask_prob", "mask_length", "mask_min_space",
+    "dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "final_dim",
+}  # fmt: skip
+"""The model's settings that the authors' code has; two are without effect there, too."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +54,10 @@ class MelhubertTraining:
     notes: tuple[str, ...]
     """What has no effect here."""
 
-    def with_steps(self) -> HubertSettings:
+    def with_steps(self, data: TrainingData) -> HubertSettings:
         """Return the settings, with as many steps as the epochs over the data take."""
         settings = self.settings
         config = settings.model.config()
-        data = TrainingData.read(settings.data, config)
         micro = labelled_audio(settings, config, data.train, settings.training.seed).micro_batches
         an_epoch = micro / settings.batches.micro_batches
         training = settings.training
@@ -79,6 +89,11 @@ def read_melhubert_training(
     own = sections.get("melhubert", sections.get("hubert"))
     if not isinstance(own, dict):
         raise InputError(f"{model} has no section melhubert: give the authors' config_model file")
+    if unknown := sorted(set(own) - _KNOWN):
+        near = difflib.get_close_matches(unknown[0], _KNOWN, 1)
+        raise InputError(
+            f"{model} has the setting {unknown[0]}, which there is none of{f'; {near[0]} is meant?' if near else ''}: mend it"
+        )
     for name, only in _ONLY.items():
         if name in own and own[name] != only:
             raise InputError(f"{model}: {name} is {own[name]!r}, and here it can only be {only!r}")
@@ -106,11 +121,13 @@ def train_as_the_authors(
     Raises:
         InputError: something can't be used; or what `train_hubert` raises.
     """
-    settings = found.with_steps()
+    data = TrainingData.read(found.settings.data, found.settings.model.config())
+    settings = found.with_steps(data)
     beside = {f"{_RUNNER}.yaml": runner.read_bytes(), f"{_MODEL}.yaml": model.read_bytes()}
-    made = train_hubert(settings, out, device, threads, overwrite, beside)
+    made = train_hubert(settings, out, device, threads, overwrite, beside, data)
     last = out / LAST
-    write_encoder(read_encoder(made), last, "melhubert", overwrite=True)
+    if int(os.environ.get("RANK", "0")) == 0:
+        write_encoder(read_encoder(made), last, "melhubert", overwrite=True)
     return last
 
 
@@ -155,12 +172,16 @@ def _combined(
         )
     shortest = (400 + 160 * -limit) / config.sample_rate if limit else config.receptive_field / config.sample_rate
     sets = data.get("sets") or []
+    sets = [sets] if isinstance(sets, str) else sets
+    if not isinstance(sets, list):
+        raise InputError(f"{where}: datarc.sets is {sets!r}: give a list of CSVs")
     epochs = float(run.get("n_epochs", 0) or 0)
     steps = int(run.get("total_steps", 0) or 0)
     if epochs <= 0 and steps <= 0:
         raise InputError(f"{where}: n_epochs and total_steps are both 0 or less: give one of them")
+    unmasked = 0.0 if own.get("skip_nomask", True) else own.get("pred_nomask_weight", 0.0)
     values: Values = {
-        "data": {"sets": [str(item) for item in sets]},
+        "data": {"sets": [str(item) for item in sets], "clusters": int(own.get("num_cluster", 512))},
         "model": {
             "input": "logmel", "mel_bins": BINS, "mel_stacked": config.mel.stacked, "mel_normalization": "corpus",
             "mel_padded": True, "mel_hides_input": True, "layers": config.layers, "dim": config.dim,
@@ -173,7 +194,7 @@ def _combined(
             "layer_drop": own.get("encoder_layerdrop", 0.0),
         },
         "masks": {"probability": own.get("mask_prob", 0.8), "length": own.get("mask_length", 10), "reference": True},
-        "loss": {"kind": "linear", "penalty": 0.0, "unmasked": own.get("pred_nomask_weight", 0.0)},
+        "loss": {"kind": "linear", "penalty": 0.0, "unmasked": unmasked},
         "batches": {
             "seconds": longest * utterances * accumulated, "micro_seconds": longest * utterances,
             "longest": longest, "shortest": shortest, "utterances": utterances,
@@ -196,8 +217,3 @@ def _combined(
         )
     settings = built(HubertSettings, values, where)
     return MelhubertTraining(settings, epochs, float(run.get("save_every_x_epochs", 0) or 0), idle)
-
-
-def statistics_of(last: Path) -> Path:
-    """Return the file of mean and deviation that goes with a checkpoint at the end of a training."""
-    return mean_std_beside(last)

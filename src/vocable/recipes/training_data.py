@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vocable.artefacts.headers import digest_of_array
 from vocable.audio.manifest_files import read_manifest
 from vocable.checkpoints.melhubert_encoder import read_mean_std
@@ -15,7 +17,7 @@ from vocable.features.kaldi import Frames
 from vocable.models.config import EncoderConfig
 from vocable.pretraining.inputs import AudioInputs, Inputs, StoredInputs
 from vocable.pretraining.labelled_audio import LabelSet, usable_frames
-from vocable.recipes.feature_pairs import MEAN_STD, read_pairs
+from vocable.recipes.feature_pairs import MEAN_STD, FeaturePairs, read_pairs
 from vocable.recipes.hubert_settings import DataSettings
 from vocable.units.dictionary import read_dictionary
 from vocable.units.label_files import read_units
@@ -69,8 +71,8 @@ class TrainingData:
         notes: list[str] = []
         corpus = _corpus(settings, config)
         if settings.sets:
-            train = _stored(settings.sets, config, notes)
-            valid = _stored(settings.valid_sets, config, notes) if settings.valid_sets else None
+            train = _stored(settings.sets, config, corpus, notes)
+            valid = _stored(settings.valid_sets, config, corpus, notes) if settings.valid_sets else None
         else:
             train = _split(settings, "train", settings.train, config, corpus, notes)
             valid = None if settings.valid is None else _split(settings, "valid", settings.valid, config, corpus, notes)
@@ -105,7 +107,7 @@ def _corpus(settings: DataSettings, config: EncoderConfig) -> tuple[Frames, Fram
     return read_mean_std(path, mel.bins)
 
 
-def _stored(files: Sequence[Path], config: EncoderConfig, notes: list[str]) -> Split:
+def _stored(files: Sequence[Path], config: EncoderConfig, corpus: tuple[Frames, Frames] | None, notes: list[str]) -> Split:
     """Return what CSVs of MelHuBERT's code list.
 
     Raises:
@@ -117,6 +119,7 @@ def _stored(files: Sequence[Path], config: EncoderConfig, notes: list[str]) -> S
             "data.sets are of log-mel frames, and the model takes waveforms: give model.input=logmel, or data.folder"
         )
     pairs = read_pairs(files, mel.bins)
+    _check_made(files[0], pairs, config, corpus)
     notes += pairs.notes
     frame_rate = config.sample_rate / config.hop
     if pairs.rate < frame_rate:
@@ -124,8 +127,36 @@ def _stored(files: Sequence[Path], config: EncoderConfig, notes: list[str]) -> S
             f"{files[0]} has labels every {1000 / pairs.rate:g} ms, and the model frames every {1000 / frame_rate:g} ms: "
             "give labels at the model's rate, or a model of model.mel_stacked=2"
         )
-    inputs = StoredInputs(pairs.features, pairs.lengths, config)
-    return Split(files[0].stem, inputs, (LabelSet(pairs.units, pairs.rate),), (Survey.of(pairs.units, None),))
+    inputs = StoredInputs(pairs.features, pairs.lengths, config, pairs.state)
+    return Split(
+        files[0].stem, inputs, (LabelSet(pairs.units, pairs.rate),), (Survey.of(pairs.units, pairs.units.header.clusters),)
+    )
+
+
+def _check_made(csv: Path, pairs: FeaturePairs, config: EncoderConfig, corpus: tuple[Frames, Frames] | None) -> None:
+    """Refuse stored frames that the model would take for others, where vocable wrote beside them what they are.
+
+    Raises:
+        MismatchError: they are normalised otherwise, by other statistics, or of audio at another rate.
+    """
+    assert config.mel is not None
+    mine = config.mel.normalization
+    for header in pairs.made_by:
+        theirs = header.get("normalize")
+        if theirs is not None and (theirs == "corpus") != (mine == "corpus"):
+            wanted = "corpus" if theirs == "corpus" else "utterance"
+            raise MismatchError(
+                f"{csv} has frames normalised per {theirs}, and the model's are normalised per {mine}: give "
+                f"model.mel_normalization={wanted}, or preprocess the audio with --normalize {mine}"
+            )
+        if corpus is not None and header.get("mean_std") not in (None, digest_of_array(np.stack(corpus))):
+            raise MismatchError(
+                f"{csv} has frames normalised by other statistics than data.mean_std: give those written with them"
+            )
+        if header.get("sample_rate") not in (None, config.sample_rate):
+            raise MismatchError(
+                f"{csv} has frames of audio at {header['sample_rate']} Hz: the model's is at {config.sample_rate}"
+            )
 
 
 def _split(
@@ -203,12 +234,22 @@ def _check_one_codebook(settings: DataSettings, train: Split, valid: Split) -> N
 
 
 def _clusters(settings: DataSettings, number: int, sets: list[LabelSet]) -> int:
-    """Return how many labels there are: as a codebook or a dictionary says, or as far as they go."""
-    said = sets[0].units.header.clusters
-    if said is not None:
-        return said
-    dictionary = (settings.label_folder or settings.place) / f"dict.{settings.labels[number]}.txt"
+    """Return how many labels there are: as the settings, a codebook or a dictionary say, or as far as they go.
+
+    Raises:
+        MismatchError: one goes further.
+    """
     largest = max(int(item.units.values.max(initial=0)) for item in sets)
+    said = settings.clusters or sets[0].units.header.clusters
+    if said is not None:
+        if largest >= said:
+            raise MismatchError(
+                f"there is label {largest}, where data.clusters or a codebook says {said}: give such as go together"
+            )
+        return said
+    if settings.sets:
+        return largest + 1
+    dictionary = (settings.label_folder or settings.place) / f"dict.{settings.labels[number]}.txt"
     if dictionary.is_file():
         return max(int(symbol) for symbol in read_dictionary(dictionary) if symbol.isdecimal()) + 1
     return largest + 1
