@@ -102,9 +102,21 @@ def test_one_kind_of_frames_takes_the_place_of_another_and_back(mel_speech: Path
 def test_stopped_while_it_replaces_others_nothing_old_speaks_of_it(
     mel_speech: Path, whole: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    unlink = Path.unlink
+
     def stop(path: Path, array: NDArray[Any]) -> None:
         raise Stop
 
+    def stop_at_frames(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == "feature" and path.name == "007.npy":
+            raise Stop
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patched, pytest.raises(Stop):
+        patched.setattr(Path, "unlink", stop_at_frames)
+        cli(*line(mel_speech, whole, "--normalize", "utterance", "--overwrite"))
+    assert list((whole / "feature").glob("*.npy"))
+    assert not (whole / CSV).exists()
     with monkeypatch.context() as patched, pytest.raises(Stop):
         patched.setattr(pair_writer, "write_array", stop)
         cli(*line(mel_speech, whole, "--normalize", "utterance", "--overwrite"))
@@ -151,6 +163,13 @@ def test_nothing_that_is_not_of_vocable_is_removed(mel_speech: Path, tmp_path: P
     (out / "feature").symlink_to(tmp_path)
     assert "no folder of its own" in cli(*line(mel_speech, out, "--overwrite"), fails=True)
     assert "a comma" in cli(*line(mel_speech, tmp_path / "a,b"), fails=True)
+
+
+def test_frames_that_are_not_stored_any_more_leave_nothing_behind(mel_speech: Path, whole: Path, cli: Cli) -> None:
+    cli(*line(mel_speech, whole, "--dtype", "none", "--overwrite"))
+    assert not list(whole.rglob("*.npy")) or [path.name for path in whole.rglob("*.npy")] == ["mean-std.npy"]
+    assert not (whole / CSV).exists()
+    assert "done already" in cli(*line(mel_speech, whole, "--dtype", "none"))
 
 
 def test_another_name_does_not_leave_the_first_csv_behind(mel_speech: Path, whole: Path, cli: Cli) -> None:

@@ -26,7 +26,7 @@ from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, 
 from vocable.recipes.fitting import FitSettings
 from vocable.recipes.frames import FrameChoice, corpus_statistics, pipeline_for, require_speakers_for
 from vocable.recipes.label_preparation import Preparation, prepare
-from vocable.recipes.pair_writer import FeatureType, Pairs, PairWriter, Stored, file_keys
+from vocable.recipes.pair_writer import FeatureType, Pairs, PairWriter, Stored, check_places, file_keys
 from vocable.recipes.workplace import NAME, open_workplace, require_name
 from vocable.units.label_files import read_units
 from vocable.units.preflight import check_labels
@@ -104,13 +104,13 @@ def preprocess(
         raise InputError(f"--normalize speaker: {source} holds archives, which don't say who speaks; take corpus or utterance")
     if archives is not None and settings.dtype == "none":
         raise InputError(f"--dtype none: {source} holds archives and no audio that frames could be made of; store them")
+    if settings.dtype != "none":
+        check_places(out, source)
     open_workplace(out)
     log = RunLog(out / ("run.jsonl" if work.nshard == 1 else f"run-{work.rank}.jsonl"))
     if archives is not None:
         with Engine(work) as engine, log.recorded():
-            return PairWriter(out, source, settings.name, settings.dtype, _of_archives(archives, settings)).write(
-                engine, overwrite
-            )
+            return PairWriter(out, settings.name, settings.dtype, _of_archives(archives, settings)).write(engine, overwrite)
     with Engine(work) as engine, log.recorded():
         labels = _labels(source, out, settings, work, overwrite)
         if isinstance(labels, int):
@@ -130,7 +130,7 @@ def preprocess(
         else:
             pipeline = pipeline_for(choice, _SAMPLE_RATE, manifest, engine, out / NAME)
         pairs = _of_audio(manifest, units, pipeline, mean_std)
-        return PairWriter(out, source, settings.name, settings.dtype, pairs).write(engine, overwrite)
+        return PairWriter(out, settings.name, settings.dtype, pairs).write(engine, overwrite)
 
 
 def _labels(

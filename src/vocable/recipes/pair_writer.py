@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -82,14 +81,12 @@ class PairWriter:
 
     Args:
         out: the folder.
-        source: what is described, which mustn't lie where frames go.
         name: of the CSV.
         dtype: of frames; `none` writes neither frames nor CSV.
         pairs: what is to be made.
     """
 
     out: Path
-    source: Path
     name: str
     dtype: FeatureType
     pairs: Pairs
@@ -106,13 +103,14 @@ class PairWriter:
             InputError: something else stands there, and isn't to be replaced.
         """
         claim = self._claim()
-        self._check_places()
         standing = self._standing(claim)
         if standing is not None:
             return standing
         claim.check(overwrite)
         out: set[int] = set()
         lost = False
+        if self.csv is None and overwrite and _mark_in(self.out) is not None:
+            self._clear(claim)
         if self.csv is not None:
             finished = self._made(engine, claim, overwrite)
             if finished.missing:
@@ -145,23 +143,6 @@ class PairWriter:
     @property
     def _places(self) -> tuple[Path, Path]:
         return self.out / FEATURES, self.out / LABELS
-
-    def _check_places(self) -> None:
-        """Refuse, before any work, what would be lost, or could not be listed."""
-        if self.csv is None:
-            return
-        if _UNLISTED & set(str(self.out.resolve())):
-            raise InputError(
-                f"{self.out}: its whole path has a comma, a quote or a line end, which the CSV can't list: give another"
-            )
-        source = self.source.resolve()
-        for place in self._places:
-            if place.is_symlink() or (place.exists() and not place.is_dir()):
-                raise InputError(f"{place} is no folder of its own: remove it, or give another folder for the results")
-            if source == place.resolve() or place.resolve() in source.parents:
-                raise InputError(f"{self.source} lies in {place}, where frames and labels go: give another folder for these")
-        if any(place.exists() and any(place.iterdir()) for place in self._places) and _mark_in(self.out) is None:
-            raise InputError(f"{self._places[0]} or {self._places[1]} holds files that aren't of vocable: give another folder")
 
     def _standing(self, claim: Claim) -> Stored | None:
         """Return what stands there, if all of it is as it was written and where it was written."""
@@ -200,13 +181,11 @@ class PairWriter:
                 )
             self._clear(claim)
             mark = None
-        if mark is not None and not self._known_are_whole(claim, mark):
-            (self._places[0] / _MARK).unlink(missing_ok=True)
-            mark = None
         for place in self._places:
             place.mkdir(parents=True, exist_ok=True)
             remove_leftovers(place)
-        mark = mark or _begun(self.out, claim.key)
+        if mark is None or not self._known_are_whole(mark):
+            mark = _begun(self.out, claim.key, again=mark is not None)
         blocks = self.pairs.blocks
         mine = slice(*shard_bounds(len(blocks), engine.work.nshard, engine.work.rank))
         with progress("log-mel", sum(block.size for block in blocks[mine])) as shown:
@@ -217,10 +196,13 @@ class PairWriter:
         """Remove what stands, what speaks of it first."""
         for path in (*claim.files, *claim.companions):
             path.unlink(missing_ok=True)
-        for place in self._places:
-            shutil.rmtree(place, ignore_errors=True)
+        features, labels = self._places
+        for place in (labels, features):
+            for path in place.glob("*.npy"):
+                path.unlink(missing_ok=True)
+        (features / _MARK).unlink(missing_ok=True)  # without it, what is left would be taken for somebody else's
 
-    def _known_are_whole(self, claim: Claim, mark: tuple[str, str]) -> bool:
+    def _known_are_whole(self, mark: tuple[str, str]) -> bool:
         """Tell whether the files of all blocks that count as done are there."""
         known = Ledger(self.out / NAME).entries(_STAGE)
         sizes = tuple(_sizes_in(place) for place in self._places)
@@ -248,6 +230,28 @@ class PairWriter:
             for row, (key, length) in enumerate(zip(self.pairs.keys, self.pairs.lengths, strict=True)):
                 if row not in left_out:
                     file.write(f"{features / key}.npy,{labels / key}.npy,{length}\n".encode())
+
+
+def check_places(out: Path, source: Path) -> None:
+    """Refuse, before any work, a folder in which something would be lost, or whose files could not be listed.
+
+    Args:
+        out: the folder of all.
+        source: what is described.
+
+    Raises:
+        InputError: says what stands in the way.
+    """
+    if _UNLISTED & set(str(out.resolve())):
+        raise InputError(f"{out}: its whole path has a comma, a quote or a line end, which the CSV can't list: give another")
+    places, whence = (out / FEATURES, out / LABELS), source.resolve()
+    for place in places:
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise InputError(f"{place} is no folder of its own: remove it, or give another folder for the results")
+        if whence == place.resolve() or place.resolve() in whence.parents:
+            raise InputError(f"{source} lies in {place}, where frames and labels go: give another folder for these")
+    if any(place.exists() and any(place.iterdir()) for place in places) and _mark_in(out) is None:
+        raise InputError(f"{places[0]} or {places[1]} holds files that aren't of vocable: give another folder")
 
 
 def file_keys(ids: Sequence[str]) -> list[str]:
@@ -278,13 +282,22 @@ def _mark_in(out: Path) -> tuple[str, str] | None:
     return (parts[0], parts[1]) if len(parts) == 2 else None
 
 
-def _begun(out: Path, key: str) -> tuple[str, str]:
-    """Note what frames are made from from now on; of several processes that begin together, one does."""
+def _begun(out: Path, key: str, again: bool) -> tuple[str, str]:
+    """Note what frames are made from from now on; of several processes that begin together, one does.
+
+    Args:
+        out: the folder of all.
+        key: of what they are made from.
+        again: in place of an earlier making of the same, some of whose files are gone.
+    """
     target = out / FEATURES / _MARK
     part = part_beside(target)
     part.write_text(f"{key} {uuid.uuid4().hex}\n")
     try:
-        os.link(part, target)
+        if again:
+            os.replace(part, target)
+        else:
+            os.link(part, target)
     except FileExistsError:
         pass
     except OSError:  # a filesystem without links
