@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -58,15 +59,7 @@ class Espeak:
     """
 
     def __init__(self) -> None:
-        try:
-            import espeakng_loader
-        except ImportError as error:
-            raise InputError("the demo's speech takes espeak-ng: pip install 'vocable[demo]'") from error
-        self._library = ctypes.CDLL(str(espeakng_loader.get_library_path()))
-        data = str(espeakng_loader.get_data_path()).encode()
-        self.sample_rate: int = self._library.espeak_Initialize(_RETRIEVAL, 0, data, _PHONEME_EVENTS)
-        if self.sample_rate <= 0:
-            raise InputError(f"espeak-ng found no voices in {data.decode()}: install espeakng-loader anew")
+        self._library, self.sample_rate = _begun()
 
     def speak(self, text: str, voice: Voice) -> tuple[NDArray[np.int16], Timeline]:
         """Return 16-bit samples at `sample_rate` and the phonemes, as espeak names them, stress marks stripped.
@@ -106,6 +99,21 @@ class Espeak:
         rows = [(begin, end, name) for begin, end, name in zip(edges, edges[1:], names, strict=False) if end > begin]
         times = np.array([row[:2] for row in rows], dtype=np.float64).reshape(-1, 2) / self.sample_rate
         return Timeline(times[:, 0], times[:, 1], tuple(name for *_, name in rows))
+
+
+@cache
+def _begun() -> tuple[ctypes.CDLL, int]:
+    """Return the library and its rate; begun twice in a process, it hangs or falls over."""
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise InputError("the demo's speech takes espeak-ng: pip install 'vocable[demo]'") from error
+    library = ctypes.CDLL(str(espeakng_loader.get_library_path()))
+    data = str(espeakng_loader.get_data_path()).encode()
+    rate = int(library.espeak_Initialize(_RETRIEVAL, 0, data, _PHONEME_EVENTS))
+    if rate <= 0:
+        raise InputError(f"espeak-ng found no voices in {data.decode()}: install espeakng-loader anew")
+    return library, rate
 
 
 def _phone(name: str) -> str:
