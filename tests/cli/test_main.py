@@ -11,6 +11,7 @@ import pytest
 
 import vocable
 from helpers import run_vocable
+from vocable.recipes import espeak
 
 Cli = Callable[..., str]
 
