@@ -132,6 +132,7 @@ def test_archives_that_changed_are_read_again_and_nothing_leads_out(tmp_path: Pa
     archives_of(tmp_path / "ark", "FM")
     out = tmp_path / "out"
     given = ("melhubert", "preprocess", tmp_path / "ark", out, "--clusters", 16, "--workers", 1)
+    assert "--speakers: no effect here" in cli(*given, "--speakers", "{speaker}/*", fails=True)
     cli(*given)
     assert "other settings" in cli(*given[:4], "--clusters", 20, "--workers", 1, fails=True)
     ark = tmp_path / "ark" / "feats.ark"

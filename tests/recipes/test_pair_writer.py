@@ -224,6 +224,9 @@ def test_labels_given_are_found_by_name(mel_speech: Path, tmp_path: Path, cli: C
         write_audio(tmp_path / "other" / f"{at}.flac", 1.0, at)
     labels = tmp_path / "labels" / "train.km"
     given = ("--labels", labels, "--workers", 1)
+    assert "--clusters: no effect here" in cli(
+        "melhubert", "preprocess", mel_speech, tmp_path / "out", *given, "--clusters", 9, fails=True
+    )
     assert "which there are labels of" in cli("melhubert", "preprocess", tmp_path / "other", tmp_path / "out", *given, fails=True)
     assert "nothing would be written" in cli(
         "melhubert", "preprocess", mel_speech, tmp_path / "out", *given, "--dtype", "none", fails=True

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from vocable.cli.launching import launch
-from vocable.cli.options import Audio, Fitting, Part, Running
+from vocable.cli.options import Audio, Fitting, Part, Running, refuse_idle
 from vocable.errors import InputError
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.fitting import FitSettings
@@ -59,8 +59,12 @@ def preprocess(
     overwrite
         Replace results of other settings or audio.
     """
-    from vocable.recipes.melhubert_preparation import MelhubertPreparation, preprocess
+    from vocable.recipes.melhubert_preparation import MelhubertPreparation, holds_archives, preprocess
 
+    if holds_archives(source):
+        refuse_idle(f"{source} holds archives", FitSettings, CorpusSettings, but=("clusters",))
+    elif labels is not None:
+        refuse_idle("--labels are given", FitSettings)
     settings = MelhubertPreparation(
         name=name, dtype=dtype, normalize=normalize, labels=labels, label_normalize=label_normalize, corpus=audio, fit=fitting
     )

@@ -228,18 +228,21 @@ class _Archives:
     mean_var: Path
 
 
+def holds_archives(source: Path) -> bool:
+    """Tell whether a folder holds the authors' Kaldi archives, whole or not."""
+    return source.is_dir() and any(any(source.glob(pattern)) for pattern in ("*.mean-var", "*.bas.scp"))
+
+
 def _archives(source: Path) -> _Archives | None:
     """Return the tables in a folder, if it is one of Kaldi archives.
 
     Raises:
         InputError: some of them are missing, or there are several.
     """
-    if not source.is_dir():
+    if not holds_archives(source):
         return None
     tables = sorted(source.glob("*.scp"))
     mean_vars, labels = sorted(source.glob("*.mean-var")), [path for path in tables if path.name.endswith(".bas.scp")]
-    if not mean_vars and not labels:
-        return None
     features = [path for path in tables if path not in labels]
     for what, found in (("table of features (.scp)", features), ("table of labels (.bas.scp)", labels), (".mean-var", mean_vars)):
         if len(found) != 1:
