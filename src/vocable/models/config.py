@@ -1,4 +1,4 @@
-"""What an encoder is made of: one description for HuBERT, wav2vec 2.0 and WavLM."""
+"""What an encoder is made of: one description for HuBERT, wav2vec 2.0, WavLM and MelHuBERT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Encoder`: frames of speech as HuBERT, wav2vec 2.0 and WavLM describe them."""
+"""`Encoder`: frames of speech as HuBERT, wav2vec 2.0, WavLM and MelHuBERT describe them."""
 
 from __future__ import annotations
 
