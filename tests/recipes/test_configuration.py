@@ -102,6 +102,21 @@ def test_files_that_are_no_settings_are_refused(tmp_path: Path) -> None:
         with_options({"steps": 3}, ["steps.more=3"])
 
 
+def test_one_of_several_sections_goes_by_its_number_from_1() -> None:
+    values = {"iterations": [{"layer": 3}, {"layer": 4}], "betas": [0.9, 0.98]}
+    made = with_options(values, ["iterations.2.layer=5", "iterations.1.training.steps=7", "betas=[0.8, 0.9]"])
+    assert made == {"iterations": [{"layer": 3, "training": {"steps": 7}}, {"layer": 5}], "betas": [0.8, 0.9]}
+    assert values["iterations"] == [{"layer": 3}, {"layer": 4}]
+    for option, said in (
+        ("iterations.0.layer=5", "there is no 0 of several sections, which go from 1 to 2"),
+        ("iterations.3.layer=5", "there is no 3 of several sections"),
+        ("iterations.layer=5", "several sections: name one of them, from 1 to 2"),
+        ("betas.1=3", "betas is a value and has no parts"),
+    ):
+        with pytest.raises(InputError, match=said):
+            with_options(values, [option])
+
+
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_settings_that_come_with_vocable_are_whole(name: str) -> None:
     made = read_settings(name, ["data.folder=labels"])

@@ -74,32 +74,46 @@ def yaml_value(text: str) -> Any:
 def with_options(values: Mapping[str, Any], options: Sequence[str], value_of: Callable[[str], Any] = toml_value) -> Values:
     """Return settings in which options such as `training.steps=1000` take the place of what was there.
 
+    Sections that are several of one kind go by number, from 1: `iterations.2.layer=5`.
+
     Args:
         values: the settings.
         options: others.
         value_of: what the text of a value means.
 
     Raises:
-        InputError: an option has no name or no value, or goes below one that has no parts.
+        InputError: an option has no name or no value, or goes below one that has no parts, or no such part.
     """
-    made = _copied(values)
+    made: Values = _copied(values)
     for option in options:
         name, equals, text = option.partition("=")
         *sections, last = name.strip().split(".")
         if not equals or not last:
             raise InputError(f"{option!r} is no setting: write it as training.steps=1000")
-        place = made
+        place: Any = made
         for section in sections:
-            inner = place.setdefault(section, {})
-            if not isinstance(inner, dict):
-                raise InputError(f"{option!r}: {section} is a value and has no parts; look at the settings' names")
-            place = inner
+            place = _part(place, section, option)
+        if not isinstance(place, dict):
+            raise InputError(f"{option!r}: what is before {last} is several sections: name one of them, from 1 to {len(place)}")
         place[last] = value_of(text.strip())
     return made
 
 
-def _copied(values: Mapping[str, Any]) -> Values:
-    return {name: _copied(value) if isinstance(value, dict) else value for name, value in values.items()}
+def _part(place: Any, section: str, option: str) -> Any:
+    if isinstance(place, list):
+        if not section.isdecimal() or not 1 <= int(section) <= len(place):
+            raise InputError(f"{option!r}: there is no {section} of several sections, which go from 1 to {len(place)}")
+        return place[int(section) - 1]
+    inner = place.setdefault(section, {})
+    if not isinstance(inner, dict) and not (isinstance(inner, list) and inner and all(isinstance(item, dict) for item in inner)):
+        raise InputError(f"{option!r}: {section} is a value and has no parts; look at the settings' names")
+    return inner
+
+
+def _copied(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _copied(value) for name, value in values.items()}
+    return [_copied(value) for value in values] if isinstance(values, list) else values
 
 
 def built(kind: type[T], values: Mapping[str, Any], where: str) -> T:

@@ -41,7 +41,7 @@ from vocable.recipes.training_pages import report_of
 from vocable.timelines.alignments import Alignments
 from vocable.training.run_folder import only_training
 from vocable.training.seeds import derived_seed
-from vocable.training.trainer import Hooks, Trainer, check_shares
+from vocable.training.trainer import Hooks, Trainer
 from vocable.training.world import World, joined, place_of
 from vocable.units.usage import entropy_of
 
@@ -105,7 +105,7 @@ def check_training(settings: HubertSettings, device: str, processes: int) -> Non
         MismatchError: labels don't belong to the audio or the model.
     """
     place_of(device, processes - 1, processes)
-    check_shares(settings.batches.micro_batches, settings.training, processes)
+    settings.training.check_shares(settings.batches.micro_batches, processes)
     TrainingData.read(settings.data, settings.model.config())
 
 

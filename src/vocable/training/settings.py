@@ -90,6 +90,27 @@ class TrainingSettings:
         for name in self.trackers:
             _one_of("trackers", name, "tensorboard", "wandb")
 
+    def check_shares(self, micro_batches: int, processes: int) -> None:
+        """Refuse a step that processes can't share.
+
+        Args:
+            micro_batches: of a step.
+            processes: how many are to train together.
+
+        Raises:
+            InputError: some would have nothing to do, or FSDP's not equally much.
+        """
+        if micro_batches < processes:
+            raise InputError(
+                f"a step has {micro_batches} micro-batches, and there are {processes} processes: give more batches.seconds, or "
+                "fewer batches.micro_seconds"
+            )
+        if self.parallel == "fsdp" and micro_batches % processes:
+            raise InputError(
+                f"parallel fsdp takes all processes through equally many micro-batches: a step has {micro_batches} for "
+                f"{processes} processes; give other batches.seconds, or take ddp"
+            )
+
     def identity(self) -> Header:
         """Return what the weights depend on beside data and model, as a JSON value; how many steps there are is part of it."""
         return {

@@ -23,6 +23,7 @@ from vocable.training.interruption import InterruptedTraining, asked_to_end
 from vocable.training.loading import Loader
 from vocable.training.meter import Meter, in_words, record_in_words
 from vocable.training.objective import Data, Losses, Made
+from vocable.training.precision import slower_than_float32
 from vocable.training.records import Records, read_records
 from vocable.training.run_folder import RunFolder
 from vocable.training.seeds import derived_seed
@@ -97,40 +98,17 @@ class Trainer:
             DiskFullError: a checkpoint can't be written; the one before it stands.
             InterruptedTraining: the process was asked to end, and wrote a checkpoint.
         """
-        check_shares(self.micro_batches, self.settings, self.world.size)
+        self.settings.check_shares(self.micro_batches, self.world.size)
         run = _Run(self)
         if run.is_done():
             return
         with run.opened():
             if run.step == 0:
-                run.check_first_loss()
+                run.look_over()
             while run.step < self.settings.steps:
                 run.one_step()
                 run.after_step()
             run.finish()
-
-
-def check_shares(micro_batches: int, settings: TrainingSettings, processes: int) -> None:
-    """Refuse a step that processes can't share.
-
-    Args:
-        micro_batches: of a step.
-        settings: of the training.
-        processes: how many are to train together.
-
-    Raises:
-        InputError: some would have nothing to do, or FSDP's not equally much.
-    """
-    if micro_batches < processes:
-        raise InputError(
-            f"a step has {micro_batches} micro-batches, and there are {processes} processes: give more batches.seconds, or fewer "
-            "batches.micro_seconds"
-        )
-    if settings.parallel == "fsdp" and micro_batches % processes:
-        raise InputError(
-            f"parallel fsdp takes all processes through equally many micro-batches: a step has {micro_batches} for "
-            f"{processes} processes; give other batches.seconds, or take ddp"
-        )
 
 
 class _Run:
@@ -233,8 +211,10 @@ class _Run:
         if self._world.is_first:
             self._folder.note_done(self.step)
 
-    def check_first_loss(self) -> None:
-        """Warn where the loss of a validation batch isn't what it is before anything was learnt."""
+    def look_over(self) -> None:
+        """Warn of a precision that is slow here, and of a validation loss that isn't what it is before anything was learnt."""
+        if self._world.is_first:
+            _warn(slower_than_float32(self._settings.precision, self._device))
         said = self._asked.hooks.first_loss
         if said is None:
             return
@@ -245,8 +225,7 @@ class _Run:
             losses = self._forward(self._asked.objective, made, 0)
         if self._world.is_first:
             (_, loss), *_ = _means(losses.metrics).items()
-            if warning := said(loss):
-                print(f"warning: {warning}", file=sys.stderr, flush=True)
+            _warn(said(loss))
 
     def _own(self, step: int) -> range:
         """Return which of a step's micro-batches this process takes: in turn."""
@@ -322,9 +301,9 @@ class _Run:
         watch = self._asked.hooks.watch
         warning = None if watch is None else watch(read_records(self._asked.folder / "metrics.jsonl"))
         kind = re.sub(r"[\d.]+", "", warning or "")  # the same again, with other numbers, is said once
-        if warning is not None and kind not in self._warned:
+        if kind not in self._warned:
             self._warned.add(kind)
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
+            _warn(warning)
 
     def _validate(self, data: Data) -> None:
         self._asked.objective.eval()
@@ -391,6 +370,11 @@ class _Run:
         self._unreadable = {int(row): why for row, why in found.state.get("unreadable", {}).items()}
         if self._world.is_first:
             print(f"going on from step {found.step} of {self._settings.steps}", flush=True)
+
+
+def _warn(of: str | None) -> None:
+    if of:
+        print(f"warning: {of}", file=sys.stderr, flush=True)
 
 
 def _means(metrics: dict[str, Tensor]) -> dict[str, float]:
