@@ -32,12 +32,12 @@ def validated(
     with torch.no_grad(), Loader(data, (min(at, last) for at in own), loaders) as loader:
         for position, made in zip(own, loader, strict=True):
             losses = forward(made, min(position, last))
-            if position > last:
-                continue
-            loss += float(losses.loss)
-            weight += weight_of(made)
-            for name, value in losses.metrics.items():
-                summed[name] = summed.get(name, torch.zeros(2)) + value.detach().float().cpu()
+            counts = position <= last
+            if counts:
+                loss += float(losses.loss)
+                weight += weight_of(made)
+            for name, value in losses.metrics.items():  # all processes have the same names to add up
+                summed[name] = summed.get(name, torch.zeros(2)) + counts * value.detach().float().cpu()
     loss, weight = world.summed([loss, weight])
     names = sorted(summed)
     flat = world.summed([float(part) for name in names for part in summed[name]])
