@@ -15,10 +15,10 @@ from models.made import tiny
 from vocable.audio.manifest import Manifest, Utterance
 from vocable.errors import InputError
 from vocable.models.config import MelInput
-from vocable.pretraining.inputs import AudioInputs
 from vocable.pretraining.labelled_audio import LabelledAudio, LabelSet, labelled_frames, labels_of_frames, usable_frames
 from vocable.pretraining.masking import MaskSettings
 from vocable.training.batches import BatchSettings
+from vocable.training.inputs import AudioInputs
 from vocable.units.units import Units, UnitsHeader
 
 BATCHES = BatchSettings(seconds=8, micro_seconds=4, longest=2, shortest=0.3)

@@ -10,7 +10,8 @@ import pytest
 
 from vocable.errors import InputError
 from vocable.recipes.configuration import built, read_values, with_options
-from vocable.recipes.hubert_settings import read_settings, shipped_recipes
+from vocable.recipes.hubert_settings import HUBERT_RECIPES, read_settings
+from vocable.recipes.shipped import shipped_recipes
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def test_one_of_several_sections_goes_by_its_number_from_1() -> None:
             with_options(values, [option])
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", shipped_recipes(HUBERT_RECIPES))
 def test_settings_that_come_with_vocable_are_whole(name: str) -> None:
     made = read_settings(name, ["data.folder=labels"])
     assert made.batches.micro_batches >= 1

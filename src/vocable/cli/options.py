@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_args
@@ -12,16 +11,12 @@ from cyclopts import Parameter
 from vocable.cli.given_options import spelled
 from vocable.errors import InputError
 from vocable.execution.engine import Work, check_device
+from vocable.execution.processor import available_cores
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.fitting import MINIBATCH_ONLY, FitSettings
 from vocable.recipes.frames import ENCODER_ONLY, FrameChoice
 
 _WORKERS_A_GPU = 2
-
-
-def available_cores() -> int:
-    """Return the number of processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @Parameter(name="*", group="Where the work runs")

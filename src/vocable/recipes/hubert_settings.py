@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,7 @@ from vocable.models.regularization import Regularization
 from vocable.pretraining.loss_settings import LossSettings
 from vocable.pretraining.masking import MaskSettings
 from vocable.recipes.configuration import built, read_values, with_options
+from vocable.recipes.shipped import recipe_file
 from vocable.training.batches import BatchSettings
 from vocable.training.settings import TrainingSettings
 
@@ -157,31 +157,8 @@ class HubertSettings:
             raise InputError("regularization.feature_gradient is of convolutions, which input logmel hasn't: leave it out")
 
 
-def recipe_file(name: str | Path) -> Path:
-    """Return the path of a file of settings: the file itself, or one that comes with vocable, by name.
-
-    Raises:
-        InputError: there is neither.
-    """
-    path = Path(name)
-    if path.exists() or path.suffix:
-        return path
-    for folder in _SHIPPED:
-        if (shipped := _shipped(folder) / f"{name}.toml").is_file():
-            return shipped
-    raise InputError(f"{name} is neither a file nor one of {', '.join(shipped_recipes())}: give one of these")
-
-
-def shipped_recipes() -> list[str]:
-    """Return the names of the settings that come with vocable."""
-    return sorted(item.stem for folder in _SHIPPED for item in _shipped(folder).glob("*.toml"))
-
-
-def _shipped(folder: str) -> Path:
-    return Path(str(resources.files("vocable.recipes"))) / folder
-
-
-_SHIPPED = ("hubert", "melhubert")
+HUBERT_RECIPES = ("hubert", "melhubert")
+"""Folders of the settings that come with vocable."""
 
 
 def read_settings(source: str | Path, options: Sequence[str] = ()) -> HubertSettings:
@@ -190,5 +167,5 @@ def read_settings(source: str | Path, options: Sequence[str] = ()) -> HubertSett
     Raises:
         InputError: names what is wrong, and where.
     """
-    path = recipe_file(source)
+    path = recipe_file(source, HUBERT_RECIPES)
     return built(HubertSettings, with_options(read_values(path), options), str(source))

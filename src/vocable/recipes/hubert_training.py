@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vocable.artefacts.headers import Header, canonical_json, digest_of_array, write_header
-from vocable.artefacts.run_log import RunLog
-from vocable.artefacts.writing import write_bytes, write_text
+from vocable.artefacts.headers import Header, digest_of_array, write_header
+from vocable.artefacts.writing import write_bytes
 from vocable.checkpoints.encoder_checkpoint import MEL_STATISTICS, EncoderCheckpoint, Tensors
 from vocable.checkpoints.encoders import read_encoder, write_encoder
 from vocable.checkpoints.melhubert_encoder import statistics_tensors
@@ -37,9 +34,8 @@ from vocable.recipes.hubert_settings import HubertSettings
 from vocable.recipes.layers import LayerSettings, score_layers
 from vocable.recipes.scoring import Truth
 from vocable.recipes.training_data import Split, TrainingData
-from vocable.recipes.training_pages import report_of
+from vocable.recipes.training_run import plain_values, run_in
 from vocable.timelines.alignments import Alignments
-from vocable.training.run_folder import only_training
 from vocable.training.seeds import derived_seed
 from vocable.training.trainer import Hooks, Trainer
 from vocable.training.world import World, joined, place_of
@@ -75,20 +71,10 @@ def train_hubert(
         DiskFullError: a checkpoint can't be written; the one before it stands.
     """
     config = settings.model.config()
-    with joined(device) as world, ExitStack() as stack:
+    with joined(device) as world:
         data = data or TrainingData.read(settings.data, config)
-        _claim(out)
-        if world.is_first:
-            stack.enter_context(only_training(out))
-            for note in dict.fromkeys(data.notes):
-                print(f"note: {note}", flush=True)
-        world.barrier()
-        share_cores(world, threads)
-        log = RunLog(out / ("run.jsonl" if world.is_first else f"run-{world.rank}.jsonl"))
-        with log.recorded():
+        with run_in(out, world, threads, data.notes):
             replace(_trainer(settings, config, data, out, world, beside or {}), overwrite=overwrite).run()
-        if world.is_first:
-            write_text(out / "report.html", report_of(out))
     return out / "model"
 
 
@@ -160,7 +146,7 @@ def _trainer(
         write_encoder(_checkpoint(config, data.clusters, weights), folder, "vocable", overwrite=True)
 
     def begun() -> None:
-        write_header(out / "settings.json", {"format": "vocable.settings/1", **_plain(asdict(settings))})
+        write_header(out / "settings.json", {"format": "vocable.settings/1", **plain_values(asdict(settings))})
         for name, content in beside.items():
             write_bytes(out / name, content)
 
@@ -286,37 +272,3 @@ def _measure(settings: HubertSettings, config: EncoderConfig, data: TrainingData
         return {"pnmi": found.best.pnmi, "phone_purity": found.best.phone_purity}
 
     return measure
-
-
-def _claim(out: Path) -> None:
-    """Make the run's folder.
-
-    Raises:
-        InputError: something that is no training stands there.
-    """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file: give a folder for the run")
-    others = [item for item in out.iterdir() if not item.match("run*.jsonl") and item.name != ".lock"] if out.is_dir() else []
-    if others and not (out / "settings.json").exists():
-        raise InputError(f"{out} holds something that is no training: give another folder")
-    out.mkdir(parents=True, exist_ok=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    canonical_json(value)
-    return value
-
-
-def share_cores(world: World, threads: int | None) -> None:
-    """Give this process its threads; several on one machine share its cores."""
-    if world.device.type != "cpu":
-        return
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or max(1, cores // here))

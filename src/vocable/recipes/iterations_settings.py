@@ -10,7 +10,8 @@ from typing import Any, Literal
 from vocable.errors import InputError
 from vocable.features.normalization import Scope
 from vocable.recipes.configuration import Values, built, read_values, with_options
-from vocable.recipes.hubert_settings import HubertSettings, recipe_file
+from vocable.recipes.hubert_settings import HUBERT_RECIPES, HubertSettings
+from vocable.recipes.shipped import recipe_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class IterationSettings:
 
     def training(self, labels: Path) -> Values:
         """Return the settings of the training on labels in a folder."""
-        values = merged(read_values(recipe_file(self.settings)), self.changes)
+        values = merged(read_values(recipe_file(self.settings, HUBERT_RECIPES)), self.changes)
         data: Values = {"folder": str(labels)}
         if not (labels / "valid.tsv").is_file() and labels.is_dir():
             data["valid"] = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocable.artefacts.headers import digest_of, digest_of_array, write_header
-from vocable.artefacts.writing import part_beside, remove_leftovers, replacing, space_checked
+from vocable.artefacts.writing import remove_leftovers, replacing, space_checked
 from vocable.audio.blocks import shard_bounds
 from vocable.errors import InputError
 from vocable.execution.engine import Engine, Job
@@ -23,12 +22,11 @@ from vocable.execution.progress import progress
 from vocable.execution.stages import Finished, Payload, Stage
 from vocable.features.pipeline import warn_given_up
 from vocable.recipes.feature_pairs import COLUMNS, FORMAT, MEAN_STD, SUFFIX
+from vocable.recipes.making import MARK, Making, begun, making_in
 from vocable.recipes.workplace import NAME, Claim
 
 FeatureType = Literal["float32", "float16", "float64", "none"]
 FEATURES, LABELS = "feature", "cluster"
-_MARK = ".made-from"
-"""In the folder of frames: what they are made from, and a name for this making of them."""
 _STAGE = "melhubert"
 _NPY_HEADER = 128  # bytes, of an array of one or two dimensions
 _UNLISTED = set(',"\n\r')
@@ -109,7 +107,7 @@ class PairWriter:
         claim.check(overwrite)
         out: set[int] = set()
         lost = False
-        if self.csv is None and overwrite and _mark_in(self.out) is not None:
+        if self.csv is None and overwrite and making_in(self.out / FEATURES) is not None:
             self._clear(claim)
         if self.csv is not None:
             finished = self._made(engine, claim, overwrite)
@@ -150,11 +148,11 @@ class PairWriter:
             return None
         if self.csv is None:
             return self._counted(set())
-        mark = _mark_in(self.out)
+        mark = making_in(self.out / FEATURES)
         listed = _keys_listed(self.csv, self._places[0])
         if listed is None:
             self.csv.unlink()  # the folder was moved
-        if mark is None or mark[0] != claim.key or listed is None:
+        if mark is None or mark.key != claim.key or listed is None:
             return None
         out = {row for row, key in enumerate(self.pairs.keys) if key not in listed}
         return self._counted(out) if self._are_whole(range(len(self.pairs.keys)), out) else None
@@ -173,8 +171,8 @@ class PairWriter:
         )
 
     def _made(self, engine: Engine, claim: Claim, overwrite: bool) -> Finished[Any]:
-        mark = _mark_in(self.out)
-        if mark is not None and mark[0] != claim.key:
+        mark = making_in(self.out / FEATURES)
+        if mark is not None and mark.key != claim.key:
             if not overwrite:
                 raise InputError(
                     f"{self._places[0]} holds frames of other settings or audio: give another folder, or --overwrite"
@@ -185,7 +183,7 @@ class PairWriter:
             place.mkdir(parents=True, exist_ok=True)
             remove_leftovers(place)
         if mark is None or not self._known_are_whole(mark):
-            mark = _begun(self.out, claim.key, again=mark is not None)
+            mark = begun(self.out / FEATURES, claim.key, again=mark is not None)
         blocks = self.pairs.blocks
         mine = slice(*shard_bounds(len(blocks), engine.work.nshard, engine.work.rank))
         with progress("log-mel", sum(block.size for block in blocks[mine])) as shown:
@@ -200,9 +198,9 @@ class PairWriter:
         for place in (labels, features):
             for path in place.glob("*.npy"):
                 path.unlink(missing_ok=True)
-        (features / _MARK).unlink(missing_ok=True)  # without it, what is left would be taken for somebody else's
+        (features / MARK).unlink(missing_ok=True)  # without it, what is left would be taken for somebody else's
 
-    def _known_are_whole(self, mark: tuple[str, str]) -> bool:
+    def _known_are_whole(self, mark: Making) -> bool:
         """Tell whether the files of all blocks that count as done are there."""
         known = Ledger(self.out / NAME).entries(_STAGE)
         sizes = tuple(_sizes_in(place) for place in self._places)
@@ -250,7 +248,7 @@ def check_places(out: Path, source: Path) -> None:
             raise InputError(f"{place} is no folder of its own: remove it, or give another folder for the results")
         if whence == place.resolve() or place.resolve() in whence.parents:
             raise InputError(f"{source} lies in {place}, where frames and labels go: give another folder for these")
-    if any(place.exists() and any(place.iterdir()) for place in places) and _mark_in(out) is None:
+    if any(place.exists() and any(place.iterdir()) for place in places) and making_in(out / FEATURES) is None:
         raise InputError(f"{places[0]} or {places[1]} holds files that aren't of vocable: give another folder")
 
 
@@ -271,43 +269,6 @@ def file_keys(ids: Sequence[str]) -> list[str]:
 
 def _plain(name: str) -> str:
     return "".join("-" if letter in _UNLISTED or not letter.isprintable() else letter for letter in name) or "-"
-
-
-def _mark_in(out: Path) -> tuple[str, str] | None:
-    """Return what the frames in a folder are made from, and which making of them it is."""
-    try:
-        parts = (out / FEATURES / _MARK).read_text().split()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return (parts[0], parts[1]) if len(parts) == 2 else None
-
-
-def _begun(out: Path, key: str, again: bool) -> tuple[str, str]:
-    """Note what frames are made from from now on; of several processes that begin together, one does.
-
-    Args:
-        out: the folder of all.
-        key: of what they are made from.
-        again: in place of an earlier making of the same, some of whose files are gone.
-    """
-    target = out / FEATURES / _MARK
-    part = part_beside(target)
-    part.write_text(f"{key} {uuid.uuid4().hex}\n")
-    try:
-        if again:
-            os.replace(part, target)
-        else:
-            os.link(part, target)
-    except FileExistsError:
-        pass
-    except OSError:  # a filesystem without links
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    mark = _mark_in(out)
-    if mark is None or mark[0] != key:
-        raise InputError(f"another run writes other frames to {out}: run them one after the other")
-    return mark
 
 
 def _sizes_in(place: Path) -> dict[str, int]:

@@ -15,10 +15,10 @@ from vocable.checkpoints.melhubert_encoder import read_mean_std
 from vocable.errors import InputError, MismatchError
 from vocable.features.kaldi import Frames
 from vocable.models.config import EncoderConfig
-from vocable.pretraining.inputs import AudioInputs, Inputs, StoredInputs
 from vocable.pretraining.labelled_audio import LabelSet, usable_frames
 from vocable.recipes.feature_pairs import MEAN_STD, FeaturePairs, read_pairs
 from vocable.recipes.hubert_settings import DataSettings
+from vocable.training.inputs import AudioInputs, Inputs, StoredInputs
 from vocable.units.dictionary import read_dictionary
 from vocable.units.label_files import read_units
 from vocable.units.preflight import check_labels

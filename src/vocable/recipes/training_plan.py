@@ -9,8 +9,9 @@ import torch
 
 from vocable.execution.progress import duration
 from vocable.recipes.hubert_settings import HubertSettings
-from vocable.recipes.hubert_training import labelled_audio, made_objective, share_cores
+from vocable.recipes.hubert_training import labelled_audio, made_objective
 from vocable.recipes.training_data import TrainingData
+from vocable.recipes.training_run import share_cores
 from vocable.training.world import World, place_of
 
 _BYTES = 4

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,6 +30,17 @@ class Objective(Protocol):
 
     def weight(self, batch: Any) -> float:
         """Return by how much a batch counts, such as its masked frames: losses are divided by the sum of a step's weights."""
+
+
+@runtime_checkable
+class Stepping(Protocol):
+    """An objective that changes something of its own with each step, such as a teacher that follows."""
+
+    def begin_step(self) -> None:
+        """Begin a step, before its micro-batches."""
+
+    def end_step(self, added: Callable[[Tensor], Tensor]) -> None:
+        """End a step, behind its update; `added` adds a tensor up over all processes."""
 
 
 class Batch(Protocol):

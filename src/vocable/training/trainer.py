@@ -22,7 +22,7 @@ from vocable.training.checkpointing import Checkpoints
 from vocable.training.interruption import InterruptedTraining, asked_to_end
 from vocable.training.loading import Loader
 from vocable.training.meter import Meter, in_words, record_in_words
-from vocable.training.objective import Data, Losses, Made
+from vocable.training.objective import Data, Losses, Made, Stepping
 from vocable.training.precision import slower_than_float32
 from vocable.training.records import Records, read_records
 from vocable.training.run_folder import RunFolder
@@ -173,7 +173,10 @@ class _Run:
         for group in self._wrapped.optimizer.param_groups:
             group["lr"] = rate
         scale = self._world.size / max(total, 1e-12)  # DDP and FSDP take the mean over processes
-        self._asked.objective.train()
+        objective = self._asked.objective
+        objective.train()
+        if isinstance(objective, Stepping):
+            objective.begin_step()
         for number, (at, item) in enumerate(zip(self._own(self.step), made, strict=True), 1):
             with self._wrapped.accumulating(number < len(made)):
                 losses = self._learnt(item, self.step * self._asked.micro_batches + at, scale)
@@ -187,6 +190,8 @@ class _Run:
         if self._device.type == "cpu":
             self._check_scale()
         self._wrapped.optimizer.zero_grad(set_to_none=True)
+        if isinstance(objective, Stepping):
+            objective.end_step(self._world.added)
         self._meter.count(norm, rate, seconds, total, self._settings.optimizer.clip_norm)
         self.step += 1
         if self._world.is_first:

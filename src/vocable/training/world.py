@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 from vocable.errors import InputError
 
@@ -41,6 +41,12 @@ class World:
         total = torch.tensor(list(values), dtype=torch.float64)  # on the CPU: nothing waits for a GPU
         distributed.all_reduce(total)
         return [float(value) for value in total.tolist()]
+
+    def added(self, tensor: Tensor) -> Tensor:
+        """Return a tensor added up over all processes."""
+        if self.size > 1:
+            distributed.all_reduce(tensor)
+        return tensor
 
     def gathered(self, value: T) -> list[T]:
         """Return the values of all processes, in their order."""
