@@ -268,5 +268,5 @@ def test_steps_that_no_model_takes_are_refused(tmp_path: Path, steps: bytes) -> 
     "named", [name("numpy", "ndarray"), name("builtins", "object"), name("numpy.random._mt19937", "MT19937")]
 )
 def test_what_is_only_named_is_not_called(tmp_path: Path, named: bytes) -> None:
-    refuse(tmp_path, call(named), "nothing in it was run: it calls what k-means models only name")
+    refuse(tmp_path, call(named), "nothing in it was run: it calls what such files only name")
     refuse(tmp_path, named + b")" + NEWOBJ, "nothing in it was run")

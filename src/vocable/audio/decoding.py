@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,12 +55,7 @@ def read_waveform(path: str | Path, sample_rate: int = 16000, channel: int | Non
     path = os.fspath(path)
     try:
         samples, rate = _decode(path)
-        if channel is not None:
-            if not 1 <= channel <= samples.shape[1]:
-                raise AudioFault("unreadable", f"channel {channel} asked for, {samples.shape[1]} there")
-            mono = samples[:, channel - 1]
-        else:
-            mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+        mono = _mono(samples, channel)
         _check_content(mono)
         if rate != sample_rate:
             mono = resample(mono, rate, sample_rate)
@@ -71,6 +67,36 @@ def read_waveform(path: str | Path, sample_rate: int = 16000, channel: int | Non
         lack = AudioFault("unreadable", "it takes more memory than there is: cut it into shorter files")
         lack.path = path
         raise lack from error
+
+
+def waveform_pieces(path: str | Path, sample_rate: int = 16000, channel: int | None = None) -> Iterator[Waveform]:
+    """Yield a file's waveform piece by piece; together they are what `read_waveform` returns.
+
+    Sound that libsndfile reads, at this rate, is never in memory whole; other sound is.
+
+    Raises:
+        AudioFault: as `read_waveform` does; a file found silent or cut short at its end, when it is read to there.
+    """
+    path = os.fspath(path)
+    if extension_of(path) in MEDIA_EXTENSIONS or _is_mp3(path) or count_samples(path)[1] != sample_rate:
+        whole = read_waveform(path, sample_rate, channel)
+        for first in range(0, len(whole), _PIECE):
+            yield whole[first : first + _PIECE]
+        return
+    energy = 0.0
+    try:
+        for piece in _sound_pieces(path):
+            mono = _mono(piece, channel)
+            with np.errstate(over="ignore", invalid="ignore"):
+                energy += float(np.dot(mono, mono))
+            if not energy < np.inf:
+                _check_content(mono)
+            yield np.ascontiguousarray(mono)
+        if not energy:
+            raise AudioFault("silent", "every sample is zero")
+    except AudioFault as fault:
+        fault.path = path
+        raise
 
 
 def count_samples(path: str) -> tuple[int, int]:
@@ -103,6 +129,15 @@ def resample(mono: Waveform, from_rate: int, to_rate: int) -> Waveform:
     return np.pad(out, (0, wanted - len(out)))
 
 
+def _mono(samples: NDArray[np.float32], channel: int | None) -> Waveform:
+    """Return one channel, from 1, or the mean of all."""
+    if channel is None:
+        return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    if not 1 <= channel <= samples.shape[1]:
+        raise AudioFault("unreadable", f"channel {channel} asked for, {samples.shape[1]} there")
+    return samples[:, channel - 1]
+
+
 def _sound(path: str, source: BinaryIO) -> Sound:
     check_whole(source)
     try:
@@ -131,18 +166,28 @@ def _decode(path: str) -> tuple[NDArray[np.float32], int]:
 
 def _decode_sound(path: str) -> tuple[NDArray[np.float32], int]:
     with _opened(path) as source, _sound(path, source) as file:
-        promised = file.frames if 0 < file.frames < 1 << 62 else None
-        size = min(_PIECE, promised or _PIECE)
-        pieces: list[NDArray[np.float32]] = []
-        try:
-            while len(piece := file.read(size, dtype="float32", always_2d=True)):
-                pieces.append(piece)
-        except (soundfile.SoundFileError, RuntimeError) as error:
-            raise _unreadable(path, error) from error
+        pieces = list(_read(path, file))
         samples = pieces[0] if len(pieces) == 1 else np.concatenate([*pieces, np.empty((0, file.channels), dtype=np.float32)])
-        if promised is not None and len(samples) != promised:
-            raise AudioFault("unreadable", f"the file is cut short: its header says {promised} samples, {len(samples)} are there")
         return samples, file.samplerate
+
+
+def _sound_pieces(path: str) -> Iterator[NDArray[np.float32]]:
+    with _opened(path) as source, _sound(path, source) as file:
+        yield from _read(path, file)
+
+
+def _read(path: str, file: Sound) -> Iterator[NDArray[np.float32]]:
+    """Yield an open file's samples, of shape (samples, channels), to its end."""
+    promised = file.frames if 0 < file.frames < 1 << 62 else None
+    size, found = min(_PIECE, promised or _PIECE), 0
+    try:
+        while len(piece := file.read(size, dtype="float32", always_2d=True)):
+            found += len(piece)
+            yield piece
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    if promised is not None and found != promised:
+        raise AudioFault("unreadable", f"the file is cut short: its header says {promised} samples, {found} are there")
 
 
 def file_state(path: str) -> str:

@@ -70,7 +70,7 @@ class EncoderCheckpoint:
 
     path: Path
     layout: str
-    """vocable, transformers, fairseq, s3prl, torchaudio or wavlm."""
+    """vocable, transformers, fairseq, s3prl, torchaudio, wavlm, melhubert or sdhubert."""
     config: EncoderConfig
     tensors: Tensors
     """The encoder's, by the names of its parameters."""

@@ -22,6 +22,7 @@ from vocable.checkpoints.encoder_checkpoint import MEL_STATISTICS, EncoderCheckp
 from vocable.checkpoints.fairseq_encoder import fairseq_content, is_fairseq, read_fairseq
 from vocable.checkpoints.layouts import WrittenLayout, folder_layout, hub_name
 from vocable.checkpoints.melhubert_encoder import is_melhubert, mean_std_beside, melhubert_content, read_melhubert
+from vocable.checkpoints.sdhubert_encoder import is_sdhubert, read_sdhubert, sdhubert_content
 from vocable.checkpoints.tensor_names import FINAL_PROJECTION, LABEL_EMBEDDINGS, MASK_EMBEDDING
 from vocable.checkpoints.torch_files import read_torch_file
 from vocable.checkpoints.torchaudio_encoder import is_torchaudio, read_torchaudio
@@ -37,8 +38,8 @@ def read_encoder(
     """Open an encoder; its tensors are read when they are asked for.
 
     Args:
-        source: a folder of ours or of transformers', a file of fairseq's, s3prl's, torchaudio's, WavLM's or MelHuBERT's, or the
-            name of a model on the Hugging Face Hub, such as facebook/hubert-base-ls960 or hf:NAME@REVISION.
+        source: a folder of ours or of transformers', a file of fairseq's, s3prl's, torchaudio's, WavLM's, MelHuBERT's or
+            SD-HuBERT's, or the name of a model on the Hugging Face Hub, such as facebook/hubert-base-ls960 or hf:NAME@REVISION.
         normalization: of waveforms; takes the place of what the checkpoint says.
         mean_std: file of the mean and deviation of log-mel bins that go with a checkpoint of MelHuBERT's authors' code.
 
@@ -86,11 +87,13 @@ def write_encoder(checkpoint: EncoderCheckpoint, out: Path, layout: WrittenLayou
         raise InputError(f"{out} stands already: give another path, or --overwrite")
     if layout in ("transformers", "fairseq") and checkpoint.config.mel is not None:
         raise InputError(f"the layout of {layout} has no encoders of log-mel frames: take --to vocable or melhubert")
-    if layout in ("fairseq", "melhubert"):
+    if layout in ("transformers", "fairseq") and checkpoint.config.aggregator:
+        raise InputError(f"the layout of {layout} has no encoders with an aggregator: take --to vocable or sdhubert")
+    if layout in ("fairseq", "melhubert", "sdhubert"):
         if out.is_dir():
             raise InputError(f"{out} is a folder, and {layout}'s layout is a file: give a path such as {out / 'model.pt'}")
-        if layout == "fairseq":
-            _write_file(fairseq_content(checkpoint), out)
+        if layout != "melhubert":
+            _write_file(fairseq_content(checkpoint) if layout == "fairseq" else sdhubert_content(checkpoint), out)
             return
         checkpoint.require_statistics()
         content = melhubert_content(checkpoint)
@@ -235,6 +238,8 @@ def _in_file(path: Path, normalization: WaveformNormalization | None, mean_std: 
     try:
         if is_melhubert(content):
             return read_melhubert(path, content, mean_std)
+        if is_sdhubert(content):
+            return read_sdhubert(path, content)
         if is_torchaudio(content):
             return read_torchaudio(path, content, normalization)
         if is_fairseq(content):
@@ -247,5 +252,6 @@ def _in_file(path: Path, normalization: WaveformNormalization | None, mean_std: 
             "take another checkpoint"
         ) from error
     raise InputError(
-        f"{path} holds no encoder of a known layout: fairseq's, s3prl's, torchaudio's, WavLM's or MelHuBERT's were expected"
+        f"{path} holds no encoder of a known layout: fairseq's, s3prl's, torchaudio's, WavLM's, MelHuBERT's or "
+        "SD-HuBERT's were expected"
     )

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-WrittenLayout = Literal["vocable", "transformers", "fairseq", "melhubert"]
+WrittenLayout = Literal["vocable", "transformers", "fairseq", "melhubert", "sdhubert"]
 
 
 def hub_name(source: str | Path) -> tuple[str, str | None] | None:

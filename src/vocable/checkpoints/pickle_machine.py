@@ -92,7 +92,7 @@ class _Machine:
                 break
             if step.name not in self._STEPS or count == _MOST_STEPS:
                 many = f"more than {_MOST_STEPS} steps" if count == _MOST_STEPS else f"a step ({step.name})"
-                raise UnsafeFileError(f"it takes {many}, which no k-means model does")
+                raise UnsafeFileError(f"it takes {many}, which no file of arrays does")
             self._STEPS[step.name](self, argument)
         return self._stack.pop()
 
@@ -129,7 +129,7 @@ class _Machine:
 
     def _name(self, module: str, name: str) -> None:
         if (module, name) not in self._names:
-            raise UnsafeFileError(f"it asks for {module[:80]}.{name[:80]}, which no k-means model needs")
+            raise UnsafeFileError(f"it asks for {module[:80]}.{name[:80]}, which no file of arrays needs")
         self._push(self._names[module, name])
 
     def _call(self, _: object) -> None:

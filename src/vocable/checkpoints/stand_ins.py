@@ -69,6 +69,11 @@ class Dtype(StandIn):
         self._order = order
         return self
 
+    @property
+    def is_object(self) -> bool:
+        """Whether it is the type of Python's objects."""
+        return self._code in ("O", "O8")
+
     def made(self) -> np.dtype[Any]:
         """Return the type itself.
 
@@ -107,12 +112,12 @@ def _encode(text: object, codec: object) -> Latin1:
 def _of_class(cls: object, *_: object) -> object:
     made = exactly(Name, cls).make
     if made not in (Estimator, _JoblibArray):
-        raise UnsafeFileError("it asks for an object of an unknown class, which no k-means model needs")
+        raise UnsafeFileError("it asks for an object of an unknown class, which no file of arrays needs")
     return made()
 
 
 def _only_named(*_: object) -> object:
-    raise UnsafeFileError("it calls what k-means models only name")
+    raise UnsafeFileError("it calls what such files only name")
 
 
 _MODULES = ("numpy._core.multiarray", "numpy.core.multiarray")

@@ -16,9 +16,13 @@ MASK_EMBEDDING = "mask_embedding"
 LABEL_EMBEDDINGS = "label_embeddings"
 SPECIAL_EMBEDDINGS = "special_embeddings"
 FINAL_PROJECTION = "final_projection"
+DISTILLATION = "distillation"
+"""Before the names of what SD-HuBERT's training has beside its encoder."""
 
 _HEAD = re.compile(
-    rf"{MASK_EMBEDDING}|({LABEL_EMBEDDINGS}|{SPECIAL_EMBEDDINGS})(\.[1-9]\d*)?|{FINAL_PROJECTION}\.(weight|bias)", re.ASCII
+    rf"{MASK_EMBEDDING}|({LABEL_EMBEDDINGS}|{SPECIAL_EMBEDDINGS})(\.[1-9]\d*)?|{FINAL_PROJECTION}\.(weight|bias)|"
+    rf"{DISTILLATION}\.[a-z]+(\.\d)?(\.(weight|bias))?",
+    re.ASCII,
 )
 
 
@@ -64,6 +68,7 @@ class Layout:
     outer: str
     block_norm: str
     mask_embedding: str
+    aggregator: str = ""
     label_embeddings: tuple[str, ...] = ()
     """The first is written, all are read."""
     final_projection: str = ""
@@ -96,6 +101,8 @@ class Layout:
             yield f"positions.{ours}", (f"{self.positions}.{theirs}",)
         yield "positions.bias", (f"{self.positions}.bias",)
         yield from _pair("norm", self.norm)
+        if config.aggregator:
+            yield "aggregator", (self.aggregator,)
         if config.relative_positions is not None:
             yield "relative_positions.weight", (f"{self.block.format(i=0)}.{self.attention}.{self.relative_positions}",)
         for i in range(config.layers):
@@ -198,6 +205,8 @@ TORCHAUDIO_WAVLM = replace(
     TORCHAUDIO, attention_input=("attention.in_proj_{part}",), attention_output="attention.out_proj", label_embeddings=()
 )
 
+
+SDHUBERT = replace(TRANSFORMERS, name="sdhubert", aggregator="cls_token", prefixes=())
 
 MELHUBERT = replace(FAIRSEQ, name="melhubert", projection="pre_extract_proj", label_embeddings=(), prefixes=("module.", "model."))
 

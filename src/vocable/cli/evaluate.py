@@ -1,4 +1,4 @@
-"""`vocable evaluate units|layers|frames|agreement`."""
+"""`vocable evaluate units|layers|frames|agreement`, and of syllables boundaries|syllables|ssabx."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from vocable.artefacts.writing import write_text
+from vocable.cli.evaluate_syllables import boundaries, ssabx, syllables
 from vocable.cli.options import Audio, Frames, Names, Numbers, Running, check_together
 from vocable.cli.tables import bars, print_columns, print_table, report_skipped
 from vocable.errors import InputError
@@ -18,6 +19,8 @@ from vocable.recipes.frames import FrameChoice
 from vocable.recipes.layers import LayerSettings, score_layers
 from vocable.recipes.scoring import Truth, score_units
 from vocable.units.label_files import read_units
+
+__all__ = ["agreement", "boundaries", "frames", "layers", "ssabx", "syllables", "units"]
 
 
 def units(

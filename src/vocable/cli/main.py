@@ -51,16 +51,34 @@ GROUPS = {
         {
             "hubert": "Train a HuBERT on labels, or go on where an earlier run of the same command was ended.",
             "melhubert": "Train a MelHuBERT: HuBERT on log-mel frames, of 20 or 10 ms.",
+            "sdhubert": "Train an SD-HuBERT: sentences told by a student as its own slower self tells them, from which syllables "
+            "emerge.",
+        },
+    ),
+    "syllables": (
+        "Cut speech into syllables, cluster them, and make references to score them by.",
+        {
+            "segment": "Cut audio into syllables, with what describes each.",
+            "cluster": "Fit a codebook of two levels to segments: k-means, and Ward's linkage of its centroids.",
+            "units": "Write the units of segments, with their times.",
+            "reference": "Make syllables of aligned phones: as many consonants as a syllable can begin with go to the next one.",
+            "triplets": "Make triplets of sentence ABX: clips of two speakers who say the same words, and one of another that "
+            "says others.",
         },
     ),
     "evaluate": (
-        "Score units, and the layers they are made of.",
+        "Score units, the layers they are made of, and syllables.",
         {
             "units": "Say how units are used, and with alignments what they tell of phones.",
             "layers": "Compare the layers of an encoder by what their units tell of phones.",
             "frames": "Say what frames are worth: units fitted on one corpus and scored on another, and what a linear probe "
             "reads out of them.",
             "agreement": "Compare two labellings of the same frames, as when moving from another tool.",
+            "boundaries": "Say how well the starts of segments find the boundaries of syllables: precision, recall, F1, R-value.",
+            "syllables": "Say what units of segments tell of syllables: purities and mutual information, each segment taken for "
+            "the best syllable.",
+            "ssabx": "Say how often an encoder describes a clip more like another speaker's of the same words than like other "
+            "words.",
         },
     ),
     "fairseq": (
@@ -75,6 +93,21 @@ GROUPS = {
             "dictionary": "Write dict.km.txt with the units 0 … K - 1; one that stands there is replaced, not added to.",
             "preprocess": "Write dict.km.txt for labels, with the units 0 … K - 1 in order.",
             "hydra_train": "Train a HuBERT as fairseq's YAML file and dotted options say.",
+        },
+    ),
+    "sdhubert": (
+        "The commands of SD-HuBERT's authors, argument for argument.",
+        {
+            "segment": "Cut the .wav, .flac and .ogg files of a folder into syllables: _segments.txt, _feature.npy, "
+            "_segmentfeature.npy.",
+            "train": "Train an SD-HuBERT as the authors' YAML file and dotted overrides say; killed, the same command goes on.",
+            "export_model": "Write the model of a run in the authors' layout: config, and 229 tensors of a base model.",
+            "extract_librispeech_segments": "Cut LibriSpeech into syllables, in folders as its own: SUBSET/SPEAKER/CHAPTER.",
+            "train_km": "Fit both levels of units to segments; both are in one file, SAVE_PATH/NAME_16384to4096.safetensors.",
+            "evaluate_boundary": "Score boundaries; the shift is looked for on other utterances. Results go to "
+            "RESULT_PATH/NAME.json.",
+            "evaluate_purity": "Score units of segments. Results go to RESULT_PATH/NAME.json.",
+            "evaluate_ssabx": "Score an SD-HuBERT by sentence ABX.",
         },
     ),
     "melhubert": (

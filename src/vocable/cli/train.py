@@ -97,6 +97,51 @@ def melhubert(
     _train(config, options, out, init, device, threads, processes, overwrite, dry_run, logmel=True)
 
 
+def sdhubert(
+    config: str,
+    /,
+    *options: str,
+    out: Path,
+    init: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    processes: int = 1,
+    overwrite: bool = False,
+) -> None:
+    """Train an SD-HuBERT: sentences told by a student as its own slower self tells them, from which syllables emerge.
+
+    Writes what `train hubert` does; the model is what 'vocable syllables segment' takes.
+
+    Parameters
+    ----------
+    config
+        A file of settings (.toml, .yaml), or one that comes with vocable: sdhubert-base, sdhubert-small.
+    options
+        Settings that take the place of the file's, such as data.train=AUDIO training.steps=1000.
+    out
+        Folder of the run.
+    init
+        The encoder it begins with, in any layout. The same as backbone=INIT.
+    device
+        cpu, cuda, cuda:1 or mps.
+    threads
+        On the CPU; by default all cores, shared by the processes.
+    processes
+        How many share the work on this machine.
+    overwrite
+        Begin anew where a training with other settings or data stands.
+    """
+    from vocable.recipes.sdhubert_settings import read_sdhubert_settings
+
+    if processes < 1:
+        raise InputError(f"--processes {processes}: give 1 or more")
+    settings = read_sdhubert_settings(config, options if init is None else (*options, f"backbone={json.dumps(init)}"))
+    from vocable.recipes.sdhubert_training import check_sdhubert, train_sdhubert
+
+    launch(processes, lambda: check_sdhubert(settings, device, processes))
+    print(f"{train_sdhubert(settings, out, device, threads, overwrite)}: the model")
+
+
 def _train(
     config: str,
     options: Sequence[str],

@@ -39,6 +39,7 @@ class Codebook:
         spec: what frames it is for; None for centroids imported without one.
         normalization: what the frames' spec says of normalisation, with the corpus's statistics if it is by corpus.
         fit: how it was made, for `inspect`; its keys are free, but those that `inspect` reads hold what it expects.
+        groups: of a codebook of two levels, the coarser unit that each centroid belongs to, of shape (clusters,).
 
     Raises:
         InputError: the centroids are no finite matrix, they or the normalisation don't go with the spec, or `fit` is wrong.
@@ -48,9 +49,12 @@ class Codebook:
     spec: FeatureSpec | None = None
     normalization: Normalization = field(default_factory=Normalization)
     fit: Header = field(default_factory=dict)
+    groups: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "centroids", _matrix(self.centroids))
+        if self.groups is not None:
+            object.__setattr__(self, "groups", _groups(self.groups, len(self.centroids)))
         if self.spec is not None:
             _check_belonging(self.centroids, self.spec, self.normalization)
         _check_fit(self.fit)
@@ -61,7 +65,17 @@ class Codebook:
     @property
     def digest(self) -> str:
         """SHA-256 of the centroids and the identity of the frames: what decides units."""
-        return digest_of([digest_of_array(self.centroids), None if self.spec is None else self.spec.identity()])
+        own = [digest_of_array(self.centroids), None if self.spec is None else self.spec.identity()]
+        return digest_of(own if self.groups is None else [*own, digest_of_array(self.groups)])
+
+    @property
+    def n_groups(self) -> int:
+        """How many coarser units there are; without a second level, as many as centroids."""
+        return len(self) if self.groups is None else int(self.groups.max()) + 1
+
+    def predict(self, frames: ArrayLike) -> Labels:
+        """Return the unit of each row of shape (rows, dim), as scikit-learn's k-means does: of the finer level."""
+        return self._labels(_single(as_frames(frames)))
 
     def assign(self, frames: Frames, spec: FeatureSpec | None = None) -> Labels:
         """Return the unit of each frame of shape (frames, dim).
@@ -131,9 +145,11 @@ class Codebook:
     def write(self, path: str | Path) -> None:
         """Write one `.safetensors` file, whatever its name."""
         path = Path(path)
-        tensors = {"centroids": self.centroids}
+        tensors: dict[str, NDArray[Any]] = {"centroids": self.centroids}
         if self.normalization.corpus is not None:
             tensors["mean"], tensors["std"] = self.normalization.corpus
+        if self.groups is not None:
+            tensors["groups"] = self.groups
         header = {
             "format": FORMAT,
             "features": None if self.spec is None else self.spec.to_json(),
@@ -164,9 +180,10 @@ def _read_own(path: Path) -> Codebook:
     fit = read_field(path, header, "fit", OBJECT)
     centroids = checked_centroids(path, require_array(path, tensors, "centroids"))
     corpus = _corpus_statistics(path, tensors)
+    groups = tensors.get("groups")
     with naming(path):
         spec = None if features is None else FeatureSpec.from_json(features)
-        return Codebook(centroids, spec, Normalization(scope, corpus), fit)
+        return Codebook(centroids, spec, Normalization(scope, corpus), fit, groups)
 
 
 def _corpus_statistics(path: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Frames, Frames] | None:
@@ -231,6 +248,17 @@ def _single(frames: Frames) -> Frames:
     if single is not given and not np.isfinite(single).all():  # 1e39 is finite as float64 only
         raise InputError("frames hold values that are infinite as float32: leave such frames out")
     return single
+
+
+def _groups(groups: ArrayLike, clusters: int) -> NDArray[np.int64]:
+    """Return the groups of centroids as whole numbers of shape (clusters,)."""
+    values = np.asarray(groups)
+    if values.shape != (clusters,) or not np.issubdtype(values.dtype, np.integer) or values.min(initial=0) < 0:
+        raise InputError(
+            f"groups should be a whole number from 0 for each of {clusters} centroids, but have the shape {values.shape} and the "
+            f"type {values.dtype}"
+        )
+    return values.astype(np.int64)
 
 
 def _matrix(centroids: ArrayLike) -> Frames:

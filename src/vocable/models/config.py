@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from vocable.artefacts.headers import POSITIVE, Kind, read_field, whole
 from vocable.errors import InputError
 
-Family = Literal["hubert", "wav2vec2", "wavlm", "melhubert"]
+Family = Literal["hubert", "wav2vec2", "wavlm", "melhubert", "sdhubert"]
 ConvolutionNorm = Literal["group", "layer"]
 WaveformNormalization = Literal["none", "utterance"]
 MelNormalization = Literal["none", "utterance", "corpus"]
@@ -89,6 +89,9 @@ class EncoderConfig:
     """Frames that the positional convolution sees."""
     position_groups: int = 16
     relative_positions: RelativePositions | None = None
+    aggregator: bool = False
+    """Whether a learnt vector stands before an utterance's frames, without a position, to gather what the sentence is:
+    SD-HuBERT's (arXiv 2310.10803)."""
     norm_eps: float = 1e-5
     """Of the layer norms behind the convolutions."""
     waveform_normalization: WaveformNormalization = "none"
@@ -145,7 +148,7 @@ class EncoderConfig:
         names = ("heads", "pre_norm", "convolution_norm", "norm_eps", "position_groups", "relative_positions", "convolutions")
         values = self.to_json()
         mel = {} if self.mel is None else {"mel": {**values["mel"], "hides_input": None}}  # of training alone
-        return {name: values[name] for name in names} | mel
+        return {name: values[name] for name in names} | mel | ({"aggregator": True} if self.aggregator else {})
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as a JSON value."""
@@ -184,7 +187,7 @@ _KINDS: dict[str, Kind[Any]] = {
     "family": _one_of(*get_args(Family)),
     "layers": whole(1, 1000),  # a network is built of so many to know its shapes
     **dict.fromkeys(("dim", "ffn_dim", "heads", "position_width", "position_groups", "sample_rate"), _SIZE),
-    **dict.fromkeys(("pre_norm", "convolution_bias", "projection_norm"), _FLAG),
+    **dict.fromkeys(("pre_norm", "convolution_bias", "projection_norm", "aggregator"), _FLAG),
     "convolution_norm": _one_of("group", "layer"),
     "convolutions": Kind(
         "convolutions of whole sizes",

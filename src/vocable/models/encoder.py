@@ -65,6 +65,7 @@ class Encoder(nn.Module):
         self.relative_positions = None if relative is None else RelativePositionBias(relative, config.heads)
         self.norm = nn.LayerNorm(config.dim, config.norm_eps)
         self.blocks = nn.ModuleList(Block(config, regularization) for _ in range(config.layers if layers is None else layers))
+        self.aggregator = nn.Parameter(torch.randn(config.dim) * config.dim**-0.5) if config.aggregator else None
         hides_input = config.mel is not None and config.mel.hides_input
         self.mask_embedding = None if hides_input else nn.Parameter(torch.rand(config.dim))
         """None where a hidden frame is one of zeros."""
@@ -82,13 +83,32 @@ class Encoder(nn.Module):
         Raises:
             InputError: a tap doesn't exist.
         """
+        return {tap: [own[self._before :] for own in found] for tap, found in self._found(utterances, taps).items()}
+
+    def sentences(self, utterances: Sequence[Tensor], layers: Collection[int]) -> dict[int, Tensor]:
+        """Return what the aggregator of each utterance is behind some layers, of shape (utterances, dim)."""
+        found = self._found(utterances, [Tap(layer) for layer in layers])
+        return {tap.layer: torch.stack([own[0] for own in each]) for tap, each in found.items()}
+
+    def _found(self, utterances: Sequence[Tensor], taps: Collection[Tap]) -> dict[Tap, list[Tensor]]:
+        """Return the rows of utterances at each tap, the aggregator's first where there is one."""
         for tap in taps:
             tap.check(self.config.layers)
         lengths = [len(frames) for frames in utterances]
         missing = LEAST_ROWS - sum(lengths)
         rows = [*utterances, utterances[0].new_zeros(missing, utterances[0].shape[1])] if missing > 0 else list(utterances)
         stream = self._positioned(self.projection(torch.cat(rows)), lengths)
+        if self.aggregator is not None:
+            total, first = sum(lengths), self.aggregator[None].to(stream.dtype)
+            parts = [part for own in torch.split(stream[:total], lengths) for part in (first, own)]
+            stream = torch.cat([*parts, stream[total:]])
+            lengths = [length + 1 for length in lengths]
         return {tap: list(torch.split(frames.float(), lengths)) for tap, frames in self._tapped(stream, lengths, taps).items()}
+
+    @property
+    def _before(self) -> int:
+        """Rows before an utterance's frames."""
+        return 0 if self.aggregator is None else 1
 
     def masked(self, frames: Tensor, mask: Tensor, left_out: Collection[int] = ()) -> Tensor:
         """Return what becomes of a batch of utterances of one length, some of whose frames are hidden from it; for training.
@@ -101,18 +121,33 @@ class Encoder(nn.Module):
         Returns:
             Frames behind the last block and the final norm, if there is one, of shape (utterances, frames, dim).
         """
-        count, length, _ = frames.shape
         hidden = mask[..., None]
         if self.mask_embedding is None:
             frames = frames.masked_fill(hidden, 0.0)  # a bin's mean, once it is normalised
         stream = dropout(self.projection(frames), self.regularization.input_dropout, self.training)
         if self.mask_embedding is not None:
             stream = torch.where(hidden, self.mask_embedding.to(stream.dtype), stream)
+        return self.through(stream, left_out=left_out)
+
+    def through(self, stream: Tensor, blocks: nn.ModuleList | None = None, left_out: Collection[int] = ()) -> Tensor:
+        """Return what becomes of projected frames behind positions, blocks and the final norm, if there is one; for training.
+
+        Args:
+            stream: utterances of one length, of shape (utterances, frames, dim).
+            blocks: others in place of the encoder's own.
+            left_out: blocks that are passed over, counted from 1.
+
+        Returns:
+            Of shape (utterances, frames, dim); with an aggregator one row more, the first.
+        """
+        count = len(stream)
         stream = stream + self.positions.of_batch(stream).to(stream.dtype)
         stream = stream if self.config.pre_norm else self.norm(stream)
         stream = dropout(stream, self.regularization.dropout, self.training)
-        biases = None if self.relative_positions is None else [self.relative_positions(length)] * count
-        for number, block in enumerate(self.blocks, 1):
+        if self.aggregator is not None:
+            stream = torch.cat([self.aggregator.to(stream.dtype).expand(count, 1, -1), stream], dim=1)
+        biases = None if self.relative_positions is None else [self.relative_positions(stream.shape[1])] * count
+        for number, block in enumerate(self.blocks if blocks is None else blocks, 1):
             if number not in left_out:
                 stream = block(stream, None, biases).block
         return self._final(stream)

@@ -62,7 +62,7 @@ _MEL = {
     "corpus": "normalised by the mean and deviation of the corpus it learnt from",
 }
 _WAVEFORMS = {"none": "taken as they are", "utterance": "each normalised to mean 0 and variance 1"}
-_FAMILIES = {"hubert": "HuBERT", "wav2vec2": "wav2vec 2.0", "wavlm": "WavLM", "melhubert": "MelHuBERT"}
+_FAMILIES = {"hubert": "HuBERT", "wav2vec2": "wav2vec 2.0", "wavlm": "WavLM", "melhubert": "MelHuBERT", "sdhubert": "SD-HuBERT"}
 _LAYOUTS = {
     "vocable": "vocable",
     "transformers": "transformers",
@@ -71,6 +71,7 @@ _LAYOUTS = {
     "torchaudio": "torchaudio",
     "wavlm": "Microsoft's WavLM",
     "melhubert": "MelHuBERT's authors",
+    "sdhubert": "SD-HuBERT's authors",
 }
 
 

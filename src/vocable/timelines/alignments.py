@@ -56,6 +56,17 @@ class Alignments:
     def __len__(self) -> int:
         return len(self._files) + len(self._timelines)
 
+    def items(self) -> Iterator[tuple[str, Timeline]]:
+        """Yield all utterances with their timelines, by name.
+
+        Raises:
+            InputError: a file is broken.
+        """
+        for name in sorted((*self._files, *self._timelines)):
+            found = self.find(name)
+            assert found is not None
+            yield name, found
+
     def find(self, utterance: str) -> Timeline | None:
         """Return the timeline of an utterance, or None if there is none.
 

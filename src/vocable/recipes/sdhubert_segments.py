@@ -1,0 +1,98 @@
+"""Segments of a folder, and of LibriSpeech, as the commands of SD-HuBERT's authors cut them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vocable.artefacts.headers import canonical_json, digest_of
+from vocable.artefacts.writing import write_text
+from vocable.errors import InputError
+from vocable.execution.engine import Work
+from vocable.features.encoder_layer import EncoderFile
+from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.syllable_segments import Cut, SyllableJob, cut_syllables
+from vocable.recipes.workplace import open_workplace
+from vocable.syllables.settings import PRESETS
+
+_ENDINGS = (".wav", ".flac", ".ogg")
+_CORPUS = CorpusSettings(min_seconds=0.1)
+_LIBRISPEECH_SYLLABLE = 0.2
+
+
+def cut_folder(
+    source: Path,
+    out: Path,
+    encoder: EncoderFile,
+    device: str,
+    norm_threshold: float,
+    silence_threshold: float,
+    syllable_seconds: float,
+    merge_threshold: float,
+    overwrite: bool,
+) -> Cut:
+    """Cut the audio files in a folder, and none in those below it.
+
+    Args:
+        source: the folder.
+        out: folder for the files.
+        encoder: the checkpoint.
+        device: a torch device.
+        norm_threshold: above which a frame is speech.
+        silence_threshold: stretches that are no louder are left out.
+        syllable_seconds: of a piece before any are merged.
+        merge_threshold: least cosine of neighbours that become one.
+        overwrite: replace segments of something else.
+
+    Raises:
+        InputError: there are no audio files, or something else stands in the other folder.
+    """
+    if not source.is_dir():
+        raise InputError(f"--input-dir {source} is no folder: give one of audio files")
+    paths = sorted(path for path in source.iterdir() if path.suffix in _ENDINGS and path.is_file())
+    if not paths:
+        raise InputError(f"--input-dir {source} has no file that ends in {', '.join(_ENDINGS)}: give another folder")
+    settings = PRESETS["current"]
+    settings = replace(
+        settings,
+        voicing=replace(settings.voicing, threshold=norm_threshold, silence=silence_threshold),
+        minimum_cut=replace(settings.minimum_cut, syllable_seconds=syllable_seconds, merge_threshold=merge_threshold),
+    )
+    job = SyllableJob(encoder=encoder, segment=settings, corpus=_CORPUS, forms=("txt", "features", "frames"))
+    listed = _listed(source, [path.name for path in paths], out, job)
+    return cut_syllables(listed, out, job, Work(devices=(device,)), overwrite=overwrite)
+
+
+def cut_librispeech(root: Path, parts: Sequence[str], out: Path, encoder: EncoderFile, device: str, overwrite: bool) -> Cut:
+    """Cut parts of LibriSpeech.
+
+    Args:
+        root: its folder.
+        parts: names of the folders in it; those that are there are taken.
+        out: folder for the files.
+        encoder: the checkpoint.
+        device: a torch device.
+        overwrite: replace segments of something else.
+
+    Raises:
+        InputError: none of the parts is there.
+    """
+    there = [part for part in parts if (root / part).is_dir()]
+    paths = [path.relative_to(root).as_posix() for part in there for path in sorted((root / part).rglob("*.flac"))]
+    if not paths:
+        raise InputError(f"{root} has no .flac file in {', '.join(parts)}: give LibriSpeech's folder")
+    settings = PRESETS["current"]
+    settings = replace(settings, minimum_cut=replace(settings.minimum_cut, syllable_seconds=_LIBRISPEECH_SYLLABLE))
+    job = SyllableJob(encoder=encoder, segment=settings, corpus=_CORPUS)
+    listed = _listed(root, paths, out, job)
+    return cut_syllables(listed, out, job, Work(devices=(device,)), overwrite=overwrite)
+
+
+def _listed(root: Path, paths: Sequence[str], out: Path, job: SyllableJob) -> Path:
+    """Return a manifest of audio files, named by their paths from a folder on, without their endings."""
+    _ = job.spec  # says what is wrong with the checkpoint before anything is written
+    rows = [{"id": Path(path).with_suffix("").as_posix(), "path": str((root / path).resolve())} for path in paths]
+    place = open_workplace(out) / f"listed-{digest_of(rows)[:32]}.jsonl"
+    write_text(place, "".join(canonical_json(row) + "\n" for row in rows))
+    return place

@@ -1,0 +1,195 @@
+"""Segments in files: ours, and those of SD-HuBERT's authors, which are read without running anything in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocable.artefacts.feature_spec import FeatureSpec
+from vocable.artefacts.headers import digest_of, read_header, require_form
+from vocable.audio.decoding import LIBSNDFILE_EXTENSIONS, MEDIA_EXTENSIONS
+from vocable.checkpoints.pickled_arrays import is_pickled, read_pickled_arrays
+from vocable.errors import InputError, sentence_of
+from vocable.recipes.syllable_segments import FEATURES, FORMAT, FRAMES, HEADER, SEGMENTS
+
+KNOWN_EXTENSIONS = LIBSNDFILE_EXTENSIONS | MEDIA_EXTENSIONS
+_OTHER = "_segment.txt"  # as the authors' code spelled it, where its README has our ending
+_PICKLED = ".npy"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An utterance's segments."""
+
+    id: str
+    segments: NDArray[np.float64]
+    """Start and end of each in seconds, of shape (segments, 2)."""
+    features: NDArray[np.float32] | None
+    """What describes each, of shape (segments, dim), where it is there."""
+
+
+class StoredSegments:
+    """A folder of segments, one file or a few for each utterance, at any depth.
+
+    Args:
+        folder: that `vocable syllables segment` wrote, or SD-HuBERT's code.
+
+    Raises:
+        InputError: it isn't there, or holds none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder: give one that 'vocable syllables segment' wrote")
+        self.folder = folder
+        self._files: dict[str, tuple[Path, str]] = {}
+        for path in _files_in(folder):
+            name = path.relative_to(folder).as_posix()
+            ending = next((item for item in (SEGMENTS, _OTHER, FEATURES, FRAMES, _PICKLED) if name.endswith(item)), None)
+            if ending in (SEGMENTS, _OTHER) or (ending == _PICKLED and is_pickled(path)):
+                self._files.setdefault(name.removesuffix(ending), (path, ending))
+        if not self._files:
+            raise InputError(f"{folder} holds no segments: make them with 'vocable syllables segment'")
+
+    @property
+    def ids(self) -> list[str]:
+        """The utterances, by name."""
+        return sorted(self._files)
+
+    @cached_property
+    def header(self) -> dict[str, Any] | None:
+        """What vocable wrote of them, if it did."""
+        path = self.folder / HEADER
+        if not path.is_file():
+            return None
+        found = read_header(path)
+        require_form(path, found, FORMAT)
+        return found
+
+    @property
+    def spec(self) -> FeatureSpec | None:
+        """What describes segments, if that is known."""
+        return None if self.header is None else FeatureSpec.from_json(self.header["features"])
+
+    @property
+    def state(self) -> str:
+        """Digest of the names, sizes and times of all files."""
+        rows: list[list[str | int]] = []
+        for name in self.ids:
+            path, ending = self._files[name]
+            files = (path, path.with_name(path.name.removesuffix(ending) + FEATURES))
+            rows += [[name, file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.exists()]
+        return digest_of(rows)
+
+    def name_of(self, file: str) -> str | None:
+        """Return the utterance that an audio file's path, or a name, means; the shorter of both is how the longer ends.
+
+        Raises:
+            InputError: several could be meant.
+        """
+        stem, ending = os.path.splitext(file)
+        name = stem if ending.lower().lstrip(".") in KNOWN_EXTENSIONS else file
+        if name in self._files:
+            return name
+        alike = [item for item in self._by_last_part.get(_last(name), []) if _ends(item, name) or _ends(name, item)]
+        if len(alike) > 1:
+            raise InputError(
+                f"{self.folder} has segments of {alike[0]} and {alike[1]}, and {file} could mean both: name it whole"
+            )
+        return alike[0] if alike else None
+
+    @cached_property
+    def _by_last_part(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.ids:
+            found.setdefault(_last(name), []).append(name)
+        return found
+
+    def of(self, name: str, described: bool = False) -> Stored:
+        """Return an utterance's segments.
+
+        Args:
+            name: of the utterance.
+            described: whether what describes them is wanted, too.
+
+        Raises:
+            InputError: a file is damaged, or lacks what is wanted.
+            UnsafeFileError: it asks for code to be run.
+        """
+        path, ending = self._files[name]
+        if ending == _PICKLED:
+            found = read_pickled_arrays(path)
+            if "segments" not in found:
+                raise InputError(f"{path} holds no segments: make it again")
+            segments = found["segments"].astype(np.float64).reshape(-1, 2)
+            features = found.get("segment_features")
+        else:
+            segments, features = read_segment_lines(path), None
+            beside = path.with_name(path.name.removesuffix(ending) + FEATURES)
+            if described and beside.is_file():
+                features = _matrix(beside)
+        if described and features is None:
+            raise InputError(f"{path} has nothing beside it that describes segments: cut with --form txt,features")
+        if features is not None and len(features) != len(segments):
+            raise InputError(f"{path} has {len(segments)} segments, and {len(features)} are described: cut them anew")
+        return Stored(name, segments, None if features is None else features.astype(np.float32))
+
+    def described(self, names: Sequence[str] | None = None) -> Iterator[Stored]:
+        """Yield utterances with what describes their segments; by default all."""
+        return (self.of(name, described=True) for name in (self.ids if names is None else names))
+
+
+def _last(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _ends(longer: str, shorter: str) -> bool:
+    return longer.endswith(f"/{shorter}")
+
+
+def read_segment_lines(path: Path) -> NDArray[np.float64]:
+    """Return the segments in a file of lines `start, end`, of shape (segments, 2).
+
+    Raises:
+        InputError: names the line that is none.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            start, end = (float(part) for part in line.split(","))
+        except ValueError as error:
+            raise InputError(
+                f"{path} line {number} should be a start and an end, apart by a comma, but reads {line!r}"
+            ) from error
+        if not 0 <= start <= end < np.inf:
+            raise InputError(f"{path} line {number}: a segment can't run from {start} to {end}: correct it")
+        rows.append((start, end))
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+
+def _matrix(path: Path) -> NDArray[Any]:
+    try:
+        found: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is not a whole .npy file ({error}): make it again") from error
+    if found.ndim != 2 or not np.isfinite(found).all():
+        raise InputError(f"{path} holds no finite numbers of shape (segments, dim): make it again")
+    return found
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(sentence_of(error)) from error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place, name) for name in sorted(names))

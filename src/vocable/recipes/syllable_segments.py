@@ -1,0 +1,347 @@
+"""Syllables of a corpus: cut block by block, an utterance's files written as it is cut, and what was cut isn't cut again."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from vocable.artefacts.feature_spec import FeatureSpec
+from vocable.artefacts.headers import canonical_json, digest_of, write_header
+from vocable.artefacts.writing import replacing, space_checked
+from vocable.audio.blocks import Block, blocks_of, shard_bounds
+from vocable.audio.faults import AudioFault, Skipped, require_none
+from vocable.audio.manifest import Manifest, Utterance
+from vocable.errors import InputError
+from vocable.execution.engine import Engine, Work
+from vocable.execution.ledger import Ledger
+from vocable.execution.processor import available_cores
+from vocable.execution.progress import progress
+from vocable.execution.stages import Finished, Payload, Stage
+from vocable.features.encoder_layer import EncoderFile
+from vocable.features.pipeline import skipped_rows
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_usable
+from vocable.recipes.making import Making, begun, making_in
+from vocable.recipes.skipping import keep_skipped, refuse_skipped
+from vocable.recipes.workplace import Claim, open_workplace
+from vocable.syllables.hearing import Recording
+from vocable.syllables.overlap_add import OVERLAP, WINDOW
+from vocable.syllables.segmenter import Segmenter, Syllables
+from vocable.syllables.settings import SegmentSettings
+from vocable.timelines.audacity import audacity_lines
+from vocable.timelines.textgrid import write_textgrid
+from vocable.timelines.timeline import Timeline
+
+HEADER = "segments.json"
+FORMAT = "vocable.segments/1"
+SEGMENTS, FEATURES, FRAMES = "_segments.txt", "_segmentfeature.npy", "_feature.npy"
+"""Endings of an utterance's files: its segments' times, what describes each, and all its frames."""
+_STAGE = "syllables"
+_ENDINGS = {"txt": SEGMENTS, "features": FEATURES, "frames": FRAMES, "textgrid": ".TextGrid", "audacity": ".audacity.txt"}
+FORMS = (*_ENDINGS, "jsonl")
+_JSONL = "segments.jsonl"
+_NPY_HEADER = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyllableJob:
+    """What is cut, and what is written.
+
+    Raises:
+        InputError: a form is none.
+    """
+
+    encoder: EncoderFile
+    segment: SegmentSettings = field(default_factory=SegmentSettings)
+    corpus: CorpusSettings = field(default_factory=lambda: CorpusSettings(min_seconds=0.1))
+    forms: tuple[str, ...] = ("txt", "features")
+
+    def __post_init__(self) -> None:
+        if unknown := [form for form in self.forms if form not in FORMS]:
+            raise InputError(f"--form {unknown[0]}: give some of {', '.join(FORMS)}")
+
+    @cached_property
+    def spec(self) -> FeatureSpec:
+        """What describes a segment."""
+        chunking = f"overlap-add:{WINDOW}:{OVERLAP}" if self.segment.windows == "overlap-add" else "windows"
+        base = self.encoder.spec(self.segment.layer)
+        pooled = {**base.parameters, "pooling": "segments", "segments": digest_of(asdict(self.segment))[:16]}
+        return replace(base, chunking=chunking, parameters=pooled)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What became of cutting."""
+
+    out: Path
+    utterances: int = 0
+    segments: int = 0
+    seconds: float = 0.0
+    skipped: list[Skipped] = field(default_factory=list)
+    record: Path | None = None
+    missing: int = 0
+    """Blocks that other parts of the work have still to do."""
+    was_done: bool = False
+
+
+def cut_syllables(source: Path, out: Path, job: SyllableJob, work: Work, strict: bool = False, overwrite: bool = False) -> Cut:
+    """Cut a folder of audio, a file, or a manifest into syllables, and write them to `out`.
+
+    Args:
+        source: what to cut.
+        out: folder for the files, `UTTERANCE_segments.txt` and so on, and for what says how they were made.
+        job: how to cut, and what to write.
+        work: where it runs.
+        strict: make anything left out an error.
+        overwrite: replace segments of something else.
+
+    Raises:
+        InputError: nothing to cut, or something else stands there.
+    """
+    require_source(source)
+    spec = job.spec  # says what is wrong with the encoder and its layers, before anything is made
+    job = replace(job, corpus=replace(job.corpus, sample_rate=spec.sample_rate))
+    folder = open_workplace(out)
+    with Engine(work) as engine:
+        opened = open_corpus(source, job.corpus, engine, folder)
+        require_usable(opened, source)
+        record = out / "skipped.jsonl"
+        if strict:
+            refuse_skipped(opened.skipped, record)
+        made_from = {
+            "audio": opened.state, "spec": spec.identity(), "recorded": spec.recorded, "forms": sorted(job.forms),
+            "device": engine.work.kind,
+        }  # fmt: skip
+        claim = Claim.of(folder, _STAGE, made_from, [*([out / _JSONL] if "jsonl" in job.forms else []), out / HEADER][::-1])
+        corpus = _Corpus(out, job, opened.manifest, claim)
+        claim.check(overwrite, source)
+        require_inside(opened.manifest)
+        finished = corpus.cut(engine, overwrite)
+        if finished.missing:
+            return Cut(out, missing=finished.missing)
+        left_out = skipped_rows(finished)
+        skipped = [*opened.skipped, *left_out.values()]
+        keep_skipped(skipped, record)
+        if strict:
+            require_none(skipped, record)
+        require_some(len(opened.manifest) - len(left_out), skipped, source)
+        was_done = claim.is_settled()
+        rows = list(corpus.rows(finished))
+        if not was_done:
+            with claim.taken(overwrite, lasting=not any(finished.given_up())) as staged:
+                corpus.describe(staged, rows)
+    segments = sum(len(found) for _, found, _ in rows)
+    seconds = sum(opened.manifest[row].samples for row, _, _ in rows) / opened.manifest.sample_rate
+    return Cut(out, len(rows), segments, seconds, skipped, record, was_done=was_done)
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    out: Path
+    job: SyllableJob
+    manifest: Manifest
+    claim: Claim
+
+    def cut(self, engine: Engine, overwrite: bool) -> Finished[Any]:
+        """Cut the blocks that aren't cut yet, or whose files are gone."""
+        mark = making_in(self.out)
+        if mark is not None and mark.key != self.claim.key and not overwrite:
+            raise InputError(f"{self.out} holds segments of other settings or audio: give another folder, or --overwrite")
+        again = mark is not None and mark.key != self.claim.key
+        if mark is None or again:
+            mark = begun(self.out, self.claim.key, again)
+        blocks = [self._checked(block, mark) for block in blocks_of(self.manifest)]
+        mine = slice(*shard_bounds(len(blocks), engine.work.nshard, engine.work.rank))
+        with progress("syllables", sum(block.size for block in blocks[mine])) as shown:
+            stage = Stage(_STAGE, list(mark), self.claim.folder)
+            return stage.run(_CutBlocks(self.job, self.out), blocks, engine, shown, mine)
+
+    def _checked(self, block: Block, mark: Making) -> Block | _Again:
+        entry = self._known(mark).get(digest_of([list(mark), block.content]))
+        if entry is None or entry.failure is not None:
+            return block
+        held = load(Ledger(self.claim.folder).read(entry))
+        counts = iter(zip(held["rows"].tolist(), held["counts"].tolist(), held["lengths"].tolist(), strict=True))
+        whole = all(self._is_whole(block.utterances[row].id, count, length) for row, count, length in counts)
+        return block if whole else _Again(block, uuid.uuid4().hex)
+
+    def _known(self, mark: Making) -> dict[str, Any]:
+        if "known" not in self.__dict__:
+            object.__setattr__(self, "known", Ledger(self.claim.folder).entries(_STAGE))
+        known: dict[str, Any] = self.__dict__["known"]
+        return known
+
+    def _is_whole(self, name: str, segments: int, frames: int) -> bool:
+        width = 4 * self.job.spec.dim
+        wanted = {"features": _NPY_HEADER + segments * width, "frames": _NPY_HEADER + frames * width}
+        for form in self.job.forms:
+            if form in _ENDINGS:
+                path = path_of(self.out, name, _ENDINGS[form])
+                try:
+                    size = path.stat().st_size
+                except OSError:
+                    return False
+                if form in wanted and size != wanted[form]:
+                    return False
+        return True
+
+    def rows(self, finished: Finished[Any]) -> Iterator[tuple[int, NDArray[np.float64], int]]:
+        """Yield each utterance that was cut: its row, its segments in seconds, and how many frames it has."""
+        rate = self.job.spec.sample_rate / self.job.spec.hop
+        for block, _, content in finished.results():
+            held = load(content)
+            first = block.first
+            edges = np.concatenate([[0], np.cumsum(held["counts"])])
+            for number, row in enumerate(held["rows"].tolist()):
+                own = held["segments"][edges[number] : edges[number + 1]] / rate
+                yield first + row, own, int(held["lengths"][number])
+
+    def describe(self, folder: Path, rows: Sequence[tuple[int, NDArray[np.float64], int]]) -> None:
+        """Write what says what all files are."""
+        spec = self.job.spec
+        header = {
+            "format": FORMAT, "features": spec.to_json(), "settings": asdict(self.job.segment), "forms": list(self.job.forms),
+            "utterances": len(rows), "segments": sum(len(found) for _, found, _ in rows),
+        }  # fmt: skip
+        write_header(folder / HEADER, header)
+        if "jsonl" in self.job.forms:
+            with replacing(folder / _JSONL) as file:
+                for row, found, length in rows:
+                    line = {"id": self.manifest.ids[row], "segments": found.round(6).tolist(), "length": length}
+                    file.write((canonical_json(line) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class _Again:
+    """A block whose files are gone."""
+
+    block: Block
+    name: str
+
+    @property
+    def size(self) -> float:
+        return self.block.size
+
+    @property
+    def first(self) -> int:
+        return self.block.first
+
+    @property
+    def utterances(self) -> Sequence[Any]:
+        return self.block.utterances
+
+    @property
+    def content(self) -> str:
+        return digest_of([self.block.content, self.name])
+
+
+def require_inside(manifest: Manifest) -> None:
+    """Refuse utterances whose files would lie outside the folder of all.
+
+    Raises:
+        InputError: names one.
+    """
+    for name in manifest.ids:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise InputError(f"the utterance {name!r} would be written outside the folder: give it another id in the manifest")
+
+
+def path_of(folder: Path, utterance: str, ending: str) -> Path:
+    """Return where an utterance's file of a kind is."""
+    return folder / f"{utterance}{ending}"
+
+
+@dataclass(frozen=True)
+class _CutBlocks:
+    """A job: the syllables of a block, whose files are written."""
+
+    job: SyllableJob
+    out: Path
+
+    def open(self, device: str) -> Callable[[Any], Payload]:
+        segmenter = Segmenter(self.job.encoder, self.job.segment, device=device, features="frames" in self.job.forms)
+        cutters = 1 if device == "cpu" else min(8, available_cores())
+
+        def run(given: Block | _Again) -> Payload:
+            block = given.block if isinstance(given, _Again) else given
+            sounds = [self._recording(block, item) for item in block.utterances]
+            rows, found, skipped = [], [], []
+            for row, made in enumerate(segmenter.found(sounds, cutters)):
+                item = block.utterances[row]
+                if isinstance(made, AudioFault):
+                    out = Skipped.of(item.path, made)
+                    skipped.append([row, out.path, out.reason, out.detail])
+                    continue
+                write_syllables(self.out, item.id, made, self.job.forms)
+                rows.append(row)
+                found.append(made)
+            return _packed(rows, found), {"skipped": skipped}
+
+        return run
+
+    @staticmethod
+    def _recording(block: Block, item: Utterance) -> Recording:
+        return Recording(block.where(item), item.channel, item.samples)
+
+
+def _packed(rows: list[int], found: list[Syllables]) -> bytes:
+    return save(
+        {
+            "rows": np.array(rows, np.int64),
+            "counts": np.array([len(item.frames) for item in found], np.int64),
+            "lengths": np.array([item.length for item in found], np.int64),
+            "segments": np.concatenate([np.empty((0, 2), np.int64), *(item.frames for item in found)]),
+        }
+    )
+
+
+def write_syllables(folder: Path, name: str, made: Syllables, forms: Sequence[str]) -> None:
+    """Write an utterance's files.
+
+    Args:
+        folder: of all files.
+        name: the utterance's.
+        made: its syllables.
+        forms: of `FORMS`.
+    """
+    path_of(folder, name, SEGMENTS).parent.mkdir(parents=True, exist_ok=True)
+    if "features" in forms:
+        _write(path_of(folder, name, FEATURES), _npy(made.segment_features))
+    if "frames" in forms and made.features is not None:
+        _write(path_of(folder, name, FRAMES), _npy(made.features))
+    labels = Timeline(made.segments[:, 0], made.segments[:, 1], ("",) * len(made.segments))
+    if "textgrid" in forms:
+        _write(path_of(folder, name, ".TextGrid"), write_textgrid(numbered(labels), made.seconds, "syllables").encode())
+    if "audacity" in forms:
+        _write(path_of(folder, name, ".audacity.txt"), audacity_lines(numbered(labels)).encode())
+    if "txt" in forms:
+        _write(path_of(folder, name, SEGMENTS), segment_lines(made.segments).encode())
+
+
+def numbered(timeline: Timeline) -> Timeline:
+    """Return intervals labelled by their numbers, from 1, since an empty label says that nobody speaks."""
+    return replace(timeline, labels=tuple(str(number) for number in range(1, len(timeline) + 1)))
+
+
+def segment_lines(segments: NDArray[np.floating]) -> str:
+    """Return segments as SD-HuBERT's authors write them: a line `start, end` for each, in seconds with 3 decimals."""
+    return "".join(f"{start:.3f}, {end:.3f}\n" for start, end in segments.tolist())
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    held = io.BytesIO()
+    np.save(held, array, allow_pickle=False)
+    return held.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with space_checked(path), replacing(path) as file:
+        file.write(content)

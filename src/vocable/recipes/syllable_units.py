@@ -1,0 +1,157 @@
+"""Segments to sequences of units with their times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vocable.artefacts.headers import canonical_json, write_header
+from vocable.artefacts.writing import replacing, write_text
+from vocable.clustering.codebook import Codebook
+from vocable.errors import InputError, MismatchError
+from vocable.recipes.stored_segments import Stored, StoredSegments
+from vocable.recipes.syllable_segments import path_of
+from vocable.recipes.workplace import Claim, open_workplace, require_name
+from vocable.timelines.audacity import audacity_lines
+from vocable.timelines.rttm import rttm_lines
+from vocable.timelines.textgrid import write_textgrid
+from vocable.timelines.timeline import Timeline
+
+Level = Literal["coarse", "fine"]
+FORMS = ("jsonl", "km", "rttm", "textgrid", "audacity")
+FORMAT = "vocable.syllable-units/1"
+
+
+@dataclass(frozen=True)
+class UnitsMade:
+    """What was written."""
+
+    files: list[Path]
+    utterances: int
+    units: int
+    was_done: bool = False
+
+
+def units_of(stored: Stored, codebook: Codebook, level: Level) -> NDArray[np.int64]:
+    """Return the unit of each segment of an utterance."""
+    if stored.features is None or not len(stored.features):
+        return np.empty(0, np.int64)
+    if stored.features.shape[1] != codebook.centroids.shape[1]:
+        raise MismatchError(
+            f"segments of {stored.id} have {stored.features.shape[1]} values, the codebook's {codebook.centroids.shape[1]}: give "
+            "the codebook that was fitted to such segments"
+        )
+    fine = codebook.predict(stored.features).astype(np.int64)
+    return fine if level == "fine" or codebook.groups is None else codebook.groups[fine]
+
+
+def require_same(stored: StoredSegments, codebook: Codebook) -> None:
+    """Refuse segments of other frames, or cut otherwise, than a codebook is for; where either doesn't say, nothing is refused.
+
+    Raises:
+        MismatchError: says how they differ.
+    """
+    if stored.spec is not None and codebook.spec is not None:
+        codebook.spec.require_equal(stored.spec, "the codebook's segments", f"those in {stored.folder}")
+
+
+def write_units(
+    source: Path,
+    codebook: Codebook,
+    out: Path,
+    level: Level = "coarse",
+    name: str = "units",
+    forms: Sequence[str] = ("jsonl",),
+    overwrite: bool = False,
+) -> UnitsMade:
+    """Write the units of stored segments.
+
+    Args:
+        source: a folder of segments.
+        codebook: of one or two levels.
+        out: folder for the files.
+        level: of the codebook.
+        name: of the files.
+        forms: `jsonl` (a line for each utterance: id, units, starts, ends), `km` (units, a line for each; beside it their ids),
+            `rttm`, `textgrid` and `audacity` (a file for each utterance).
+        overwrite: replace units of something else.
+
+    Raises:
+        InputError: a form is none, or units of something else stand there.
+        MismatchError: the codebook is for other segments.
+    """
+    if unknown := [form for form in forms if form not in FORMS]:
+        raise InputError(f"--form {unknown[0]}: give some of {', '.join(FORMS)}")
+    require_name(name)
+    stored = StoredSegments(source)
+    require_same(stored, codebook)
+    folder = open_workplace(out)
+    made_from = {"segments": stored.state, "codebook": codebook.digest, "level": level, "forms": sorted(forms)}
+    files = [out / f"{name}.json", *_files(out, name, forms)]
+    claim = Claim.of(folder, f"syllable-units-{name}", made_from, files)
+    claim.check(overwrite, source)
+    was_done = claim.is_settled()
+    if not was_done:
+        with claim.taken(overwrite) as staged:
+            _write(staged, out, name, forms, stored, codebook, level)
+    counts = [len(stored.of(item).segments) for item in stored.ids]
+    return UnitsMade(files, len(counts), sum(counts), was_done)
+
+
+def _files(out: Path, name: str, forms: Sequence[str]) -> list[Path]:
+    endings = {"jsonl": [".jsonl"], "km": [".km", ".ids"], "rttm": [".rttm"]}
+    return [out / f"{name}{ending}" for form in forms for ending in endings.get(form, [])]
+
+
+def _write(
+    staged: Path, out: Path, name: str, forms: Sequence[str], stored: StoredSegments, codebook: Codebook, level: Level
+) -> None:
+    lines: dict[str, list[str]] = {form: [] for form in forms}
+    for item, units in _labelled(stored, codebook, level):
+        timeline = Timeline(item.segments[:, 0], item.segments[:, 1], tuple(map(str, units.tolist())))
+        if "jsonl" in lines:
+            row = {"id": item.id, "units": units.tolist(), "starts": _times(item, 0), "ends": _times(item, 1)}
+            lines["jsonl"].append(canonical_json(row))
+        if "km" in lines:
+            lines["km"].append(" ".join(timeline.labels))
+        if "rttm" in lines:
+            lines["rttm"].append(rttm_lines(item.id, timeline))
+        if "textgrid" in lines:
+            _beside(out, item.id, ".units.TextGrid", write_textgrid(timeline, float(timeline.ends.max(initial=0.0)), "units"))
+        if "audacity" in lines:
+            _beside(out, item.id, ".units.txt", audacity_lines(timeline))
+    if "jsonl" in lines:
+        _put(staged / f"{name}.jsonl", "".join(f"{line}\n" for line in lines["jsonl"]))
+    if "km" in lines:
+        _put(staged / f"{name}.km", "".join(f"{line}\n" for line in lines["km"]))
+        _put(staged / f"{name}.ids", "".join(f"{item}\n" for item in stored.ids))
+    if "rttm" in lines:
+        _put(staged / f"{name}.rttm", "".join(lines["rttm"]))
+    kinds = codebook.n_groups if level == "coarse" else len(codebook)
+    header = {"format": FORMAT, "codebook": codebook.digest, "level": level, "units": kinds, "utterances": len(stored.ids)}
+    write_header(staged / f"{name}.json", header)
+
+
+def _labelled(stored: StoredSegments, codebook: Codebook, level: Level) -> Iterator[tuple[Stored, NDArray[np.int64]]]:
+    for item in stored.described():
+        yield item, units_of(item, codebook, level)
+
+
+def _times(item: Stored, part: int) -> list[float]:
+    return [round(value, 6) for value in item.segments[:, part].tolist()]
+
+
+def _beside(out: Path, utterance: str, ending: str, text: str) -> None:
+    path = path_of(out, utterance, ending)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
+def _put(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())

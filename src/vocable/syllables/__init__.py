@@ -1,0 +1,1 @@
+"""Syllables: cut from an encoder's frames, and the sentence-level self-distillation whose frames suit that best."""
