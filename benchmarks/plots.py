@@ -51,6 +51,23 @@ def scaling() -> None:
             figure.savefig(RESULTS / f"scaling-{grows}.svg", metadata={"Date": None})
 
 
+def cuts() -> None:
+    """Plot the time and the memory of minimum cuts against the frames that are cut, both axes logarithmic."""
+    cases = json.loads((RESULTS / "minimum_cut.json").read_text())["cases"].values()
+    contenders = list(dict.fromkeys(name for case in cases for name in case))
+    runs = {name: [run for case in cases for run in case.get(name, [])] for name in contenders}
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.6, 3.1), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _lines(left, runs, "frames", lambda run: run["cpu_s"])
+        _lines(right, runs, "frames", lambda run: run["peak_mib"])
+        for axes, title in ((left, "Minimum cut, CPU s"), (right, "Peak memory of the process, MiB")):
+            _finish(axes, title, "frames, ten pieces a second")
+        handles, names = right.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper left", ncols=len(names), frameon=False, handlelength=1.8)
+        figure.savefig(RESULTS / "minimum_cut.svg", metadata={"Date": None})
+
+
 def _lines(axes: Axes, runs: dict[str, list[Run]], size: str, figure: Callable[[Run], float]) -> None:
     """Draw a line for each contender, of medians over its runs."""
     for (name, taken), (colour, marker) in zip(runs.items(), _LINES, strict=False):
@@ -86,3 +103,4 @@ def _fixed(grows: str, run: Run) -> str:
 
 if __name__ == "__main__":
     scaling()
+    cuts()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vocable.features import LogMel as LogMel
     from vocable.features import Mfcc as Mfcc
     from vocable.features import StoredFrames as StoredFrames
+    from vocable.syllables.segmenter import Segmenter as Segmenter
     from vocable.timelines import Alignments as Alignments
     from vocable.timelines import Timeline as Timeline
     from vocable.units import Units as Units
@@ -44,6 +45,7 @@ _HOMES = {
     "Manifest": "vocable.audio",
     "Mfcc": "vocable.features",
     "MismatchError": "vocable.errors",
+    "Segmenter": "vocable.syllables.segmenter",
     "StoredFrames": "vocable.features",
     "Timeline": "vocable.timelines",
     "Units": "vocable.units",

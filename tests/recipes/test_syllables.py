@@ -122,10 +122,12 @@ def test_what_was_cut_is_not_cut_again_and_what_is_gone_is(
 
 def test_segments_of_other_settings_are_not_mixed(cli: Cli, audio: Path, encoder: Path, tmp_path: Path) -> None:
     command = ("syllables", "segment", audio, "--encoder", encoder, "--out", tmp_path / "cut", *LAYERS)
-    cli(*command)
+    cli(*command, "--form", "txt,features,textgrid,jsonl")
     said = cli(*command, "--merge-threshold", 0.9, fails=True)
     assert "--overwrite" in said
     cli(*command, "--merge-threshold", 0.9, "--overwrite")
+    assert not list((tmp_path / "cut").rglob("*.TextGrid"))
+    assert not (tmp_path / "cut" / "segments.jsonl").exists()
     assert json.loads((tmp_path / "cut" / "segments.json").read_text())["settings"]["minimum_cut"]["merge_threshold"] == 0.9
 
 

@@ -77,7 +77,7 @@ def test_pieces_are_those_of_the_authors_code(shared: Path) -> None:
         key = case["key"]
         frames, stretches = golden[f"{key}__features"], golden[f"{key}__segments_in"].reshape(-1, 2).astype(np.int64)
         settings = MinimumCut(**{names[name]: value for name, value in case["kw"].items()})
-        found = cut_stretches(lambda first, last, frames=frames: frames[first:last], stretches, settings)
+        found = cut_stretches(lambda first, last, frames=frames: frames[first:last], stretches, settings).segments
         assert found.tolist() == golden[f"{key}__segments_out"].reshape(-1, 2).tolist(), key
         means = [frames[first:last].mean(axis=0) for first, last in found.tolist()]
         if means:
@@ -87,7 +87,7 @@ def test_pieces_are_those_of_the_authors_code(shared: Path) -> None:
 def test_the_published_settings_leave_out_what_they_left_out() -> None:
     frames = speech(40, 3)
     settings = PRESETS["published"].minimum_cut
-    found = cut_stretches(lambda first, last: frames[first:last], np.array([[0, 4], [5, 40]]), settings)
+    found = cut_stretches(lambda first, last: frames[first:last], np.array([[0, 4], [5, 40]]), settings).segments
     assert found[0].tolist() == [0, 4]  # too short to be cut
     assert found[-1, 1] <= 39  # the last frame is in no piece
     assert (found[:, 1] - found[:, 0] >= 3).all()
@@ -96,7 +96,7 @@ def test_the_published_settings_leave_out_what_they_left_out() -> None:
 def test_a_bound_on_pieces_makes_as_many_as_it_takes() -> None:
     frames = np.ones((60, 4), np.float32) + np.random.default_rng(0).random((60, 4)).astype(np.float32)
     settings = MinimumCut(syllable_seconds=1.0, merge_threshold=2.0, longest=7)
-    found = cut_stretches(lambda first, last: frames[first:last], np.array([[0, 60]]), settings)
+    found = cut_stretches(lambda first, last: frames[first:last], np.array([[0, 60]]), settings).segments
     assert (found[:, 1] - found[:, 0]).max() <= 8  # and the last frame
 
 
@@ -105,7 +105,7 @@ def test_long_stretches_are_parted_where_their_norm_is_least(monkeypatch: pytest
     frames, norms = speech(100, 5), np.ones(100)
     norms[47] = 0.5
     settings = SegmentSettings(voicing=Voicing(threshold=0.1, strategy="absolute"), minimum_cut=MinimumCut(merge_threshold=2.0))
-    found = syllables(lambda first, last: frames[first:last], norms, np.ones(100), settings)
+    found = syllables(lambda first, last: frames[first:last], norms, np.ones(100), settings).segments
     assert 47 in found[:, 0].tolist()
     assert (found[1:, 0] == found[:-1, 1]).all()
     assert found[-1, 1] == 100

@@ -161,6 +161,8 @@ def segment(
     done = ", done already" if made.was_done else ""
     rate = f", {made.segments / made.seconds:.2f} a second" if made.seconds else ""
     print(f"{made.out}: {made.utterances:,} utterances, {made.segments:,} segments{rate}{done}")
+    if made.bounded:
+        print(f"--longest {cutting.longest} was reached in {made.bounded:,} stretches, which might be cut otherwise without it")
     report_skipped(made.skipped, made.record)
 
 

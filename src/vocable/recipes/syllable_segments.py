@@ -22,7 +22,7 @@ from vocable.audio.faults import AudioFault, Skipped, require_none
 from vocable.audio.manifest import Manifest, Utterance
 from vocable.errors import InputError
 from vocable.execution.engine import Engine, Work
-from vocable.execution.ledger import Ledger
+from vocable.execution.ledger import Entry, Ledger
 from vocable.execution.processor import available_cores
 from vocable.execution.progress import progress
 from vocable.execution.stages import Finished, Payload, Stage
@@ -87,6 +87,8 @@ class Cut:
     seconds: float = 0.0
     skipped: list[Skipped] = field(default_factory=list)
     record: Path | None = None
+    bounded: int = 0
+    """Stretches of speech in which a bound on pieces was reached."""
     missing: int = 0
     """Blocks that other parts of the work have still to do."""
     was_done: bool = False
@@ -120,7 +122,8 @@ def cut_syllables(source: Path, out: Path, job: SyllableJob, work: Work, strict:
             "audio": opened.state, "spec": spec.identity(), "recorded": spec.recorded, "forms": sorted(job.forms),
             "device": engine.work.kind,
         }  # fmt: skip
-        claim = Claim.of(folder, _STAGE, made_from, [*([out / _JSONL] if "jsonl" in job.forms else []), out / HEADER][::-1])
+        files = [out / HEADER, *([out / _JSONL] if "jsonl" in job.forms else [])]
+        claim = Claim.of(folder, _STAGE, made_from, files, companions=[out / _JSONL])
         corpus = _Corpus(out, job, opened.manifest, claim)
         claim.check(overwrite, source)
         require_inside(opened.manifest)
@@ -140,7 +143,8 @@ def cut_syllables(source: Path, out: Path, job: SyllableJob, work: Work, strict:
                 corpus.describe(staged, rows)
     segments = sum(len(found) for _, found, _ in rows)
     seconds = sum(opened.manifest[row].samples for row, _, _ in rows) / opened.manifest.sample_rate
-    return Cut(out, len(rows), segments, seconds, skipped, record, was_done=was_done)
+    bounded = sum(entry.summary["bounded"] for _, entry in finished.done())
+    return Cut(out, len(rows), segments, seconds, skipped, record, bounded, was_done=was_done)
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,8 @@ class _Corpus:
         if mark is not None and mark.key != self.claim.key and not overwrite:
             raise InputError(f"{self.out} holds segments of other settings or audio: give another folder, or --overwrite")
         again = mark is not None and mark.key != self.claim.key
+        if again:
+            self._clear()
         if mark is None or again:
             mark = begun(self.out, self.claim.key, again)
         blocks = [self._checked(block, mark) for block in blocks_of(self.manifest)]
@@ -164,8 +170,18 @@ class _Corpus:
             stage = Stage(_STAGE, list(mark), self.claim.folder)
             return stage.run(_CutBlocks(self.job, self.out), blocks, engine, shown, mine)
 
+    def _clear(self) -> None:
+        """Remove the files of an earlier making, what speaks of them first."""
+        for path in (*self.claim.files, *self.claim.rivals):
+            path.unlink(missing_ok=True)
+        for ending in (SEGMENTS, FEATURES):
+            for path in self.out.rglob(f"*{ending}"):
+                stem = path.name.removesuffix(ending)
+                for other in _ENDINGS.values():
+                    path.with_name(stem + other).unlink(missing_ok=True)
+
     def _checked(self, block: Block, mark: Making) -> Block | _Again:
-        entry = self._known(mark).get(digest_of([list(mark), block.content]))
+        entry = self._known.get(digest_of([list(mark), block.content]))
         if entry is None or entry.failure is not None:
             return block
         held = load(Ledger(self.claim.folder).read(entry))
@@ -173,11 +189,9 @@ class _Corpus:
         whole = all(self._is_whole(block.utterances[row].id, count, length) for row, count, length in counts)
         return block if whole else _Again(block, uuid.uuid4().hex)
 
-    def _known(self, mark: Making) -> dict[str, Any]:
-        if "known" not in self.__dict__:
-            object.__setattr__(self, "known", Ledger(self.claim.folder).entries(_STAGE))
-        known: dict[str, Any] = self.__dict__["known"]
-        return known
+    @cached_property
+    def _known(self) -> dict[str, Entry]:
+        return Ledger(self.claim.folder).entries(_STAGE)
 
     def _is_whole(self, name: str, segments: int, frames: int) -> bool:
         width = 4 * self.job.spec.dim
@@ -283,7 +297,7 @@ class _CutBlocks:
                 write_syllables(self.out, item.id, made, self.job.forms)
                 rows.append(row)
                 found.append(made)
-            return _packed(rows, found), {"skipped": skipped}
+            return _packed(rows, found), {"skipped": skipped, "bounded": sum(item.bounded for item in found)}
 
         return run
 

@@ -109,7 +109,7 @@ class MincutWrapper:
         """Return the syllables of one utterance; their times in seconds, or in frames."""
         features = output["features"]
         stretches = np.asarray(output["segments"]).reshape(-1, 2).astype(np.int64)
-        found = cut_stretches(lambda first, last: features[first:last], stretches, self._settings)
+        found = cut_stretches(lambda first, last: features[first:last], stretches, self._settings).segments
         means = [features[first:last].mean(axis=0) for first, last in found.tolist()]
         return {
             "segments": found / self._rate if output_in_second else found,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,24 @@ LONGEST_STRETCH = 3000
 _RATE = 50
 _TOGETHER = 1 << 20  # numbers of all similarities that are held at once
 
+_NONE = np.empty((0, 2), np.int64)
+
 Norms = NDArray[np.floating]
 Read = Callable[[int, int], Frames]
 """The frames of an utterance from one to before another."""
 
 
-def syllables(read: Read, norms: Norms, loudness: Norms, settings: SegmentSettings) -> Segments:
-    """Return the segments of an utterance, in frames.
+class Found(NamedTuple):
+    """The segments of an utterance."""
+
+    segments: Segments
+    """In frames."""
+    bounded: int = 0
+    """Stretches of speech with a piece as long as a bound lets it be, so that without it the cut might be another."""
+
+
+def syllables(read: Read, norms: Norms, loudness: Norms, settings: SegmentSettings) -> Found:
+    """Return the segments of an utterance.
 
     Args:
         read: gives the frames that are compared.
@@ -35,17 +47,16 @@ def syllables(read: Read, norms: Norms, loudness: Norms, settings: SegmentSettin
         settings: how to cut.
     """
     if settings.method == "norm-peaks":
-        return norm_peak_syllables(norms, settings.norm_peaks)
+        return Found(norm_peak_syllables(norms, settings.norm_peaks))
     stretches = voiced_stretches(norms, loudness, settings.voicing)
     if settings.method == "greedy":
         found = [gathered_syllables(read(first, last), settings.greedy) + first for first, last in stretches.tolist()]
-    else:
-        found = list(_cut(read, _shortened(stretches, norms), settings.minimum_cut))
-    return np.concatenate(found) if found else np.empty((0, 2), np.int64)
+        return Found(np.concatenate([_NONE, *found]))
+    return cut_stretches(read, _shortened(stretches, norms), settings.minimum_cut)
 
 
-def cut_stretches(read: Read, stretches: Segments, settings: MinimumCut) -> Segments:
-    """Return the pieces of stretches of speech, in frames.
+def cut_stretches(read: Read, stretches: Segments, settings: MinimumCut) -> Found:
+    """Return the pieces of stretches of speech.
 
     Args:
         read: gives the frames that are compared.
@@ -53,7 +64,7 @@ def cut_stretches(read: Read, stretches: Segments, settings: MinimumCut) -> Segm
         settings: how to cut.
     """
     found = list(_cut(read, stretches, settings))
-    return np.concatenate(found) if found else np.empty((0, 2), np.int64)
+    return Found(np.concatenate([_NONE, *(item.segments for item in found)]), sum(item.bounded for item in found))
 
 
 def _shortened(stretches: Segments, norms: Norms) -> Segments:
@@ -71,7 +82,7 @@ def _shortened(stretches: Segments, norms: Norms) -> Segments:
     return np.array(parts, dtype=np.int64).reshape(-1, 2)
 
 
-def _cut(read: Read, stretches: Segments, settings: MinimumCut) -> Iterator[Segments]:
+def _cut(read: Read, stretches: Segments, settings: MinimumCut) -> Iterator[Found]:
     """Yield the pieces of each stretch; those that fit in memory together are cut together."""
     waiting: list[tuple[int, Frames]] = []
     held = 0
@@ -85,13 +96,14 @@ def _cut(read: Read, stretches: Segments, settings: MinimumCut) -> Iterator[Segm
     yield from _of_frames(waiting, settings)
 
 
-def _of_frames(stretches: Sequence[tuple[int, Frames]], settings: MinimumCut) -> Iterator[Segments]:
+def _of_frames(stretches: Sequence[tuple[int, Frames]], settings: MinimumCut) -> Iterator[Found]:
     cut = [at for at, (_, frames) in enumerate(stretches) if len(frames) >= max(2, settings.cut_from)]
     wanted = [min(_pieces(len(stretches[at][1]), settings), len(stretches[at][1]) - 1) for at in cut]
     similarities = [similarity(stretches[at][1]) for at in cut]
     found = dict(zip(cut, minimum_cuts(similarities, wanted, settings.longest), strict=True))
     for at, (first, frames) in enumerate(stretches):
-        yield _pieces_of(frames, found.get(at), settings) + first
+        cut_here = found.get(at)
+        yield Found(_pieces_of(frames, cut_here, settings) + first, int(cut_here is not None and cut_here.bounded))
 
 
 def _pieces(frames: int, settings: MinimumCut) -> int:

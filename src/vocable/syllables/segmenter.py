@@ -39,6 +39,8 @@ class Syllables:
     """How many frames there are."""
     seconds: float
     """Of audio."""
+    bounded: int = 0
+    """Stretches of speech in which a bound on pieces was reached, so that without it the cut might be another."""
 
 
 class Segmenter:
@@ -145,8 +147,8 @@ class Segmenter:
         norms: NDArray[np.floating] = heard.norms
         if self.settings.method != "norm-peaks":
             norms = scaled_norms(norms, self.settings.voicing.strategy)
-        found = syllables(heard.frames.read, norms, heard.loudness, self.settings)
+        found, bounded = syllables(heard.frames.read, norms, heard.loudness, self.settings)
         means = [heard.frames.read(first, last).mean(axis=0) for first, last in found.tolist()]
         features = np.stack(means) if means else np.empty((0, self._listener.config.dim), np.float32)
         every = heard.frames.read(0, heard.frames.count) if self._features else None
-        return Syllables(found / self._rate, found, features, every, heard.frames.count, heard.seconds)
+        return Syllables(found / self._rate, found, features, every, heard.frames.count, heard.seconds, bounded)
