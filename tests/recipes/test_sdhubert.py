@@ -190,6 +190,9 @@ def test_a_training_goes_on_from_an_sdhubert_with_its_head(backbone: Path, libri
         "distillation.reinitialized=[]",
         f"backbone={json.dumps(str(trained / 'model'))}",
     )
+    before = read_encoder(trained / "model")
+    kept, _, _ = begun_objective(read_sdhubert_settings("sdhubert-base", [item for item in options if "reinit" not in item]))
+    assert torch.equal(kept.encoder.blocks[2].feed_forward.inner.weight, before.tensors["blocks.2.feed_forward.inner.weight"])
     objective, config, digest = begun_objective(read_sdhubert_settings("sdhubert-base", options))
     found = read_encoder(trained / "model")
     assert digest == found.digest
@@ -289,6 +292,12 @@ def test_train_and_export_model(cli: Cli, backbone: Path, librispeech: Path, tmp
     assert "without effect here: limit_val_batches" in said
     assert "exported" not in said
     cli("sdhubert", "export_model", f"--ckpt_path={tmp_path / 'outputs' / 'mine'}")
+    theirs = tmp_path / "DATE" / "lightning_logs" / "version_0" / "checkpoints"
+    theirs.mkdir(parents=True)
+    exported = torch.load(tmp_path / "outputs" / "mine.pt", weights_only=True)
+    torch.save({"state_dict": {f"net.{name}": part for name, part in exported["state_dict"].items()}}, theirs / "last.ckpt")
+    cli("sdhubert", "export_model", f"--ckpt_path={tmp_path / 'DATE'}")
+    assert read_encoder(tmp_path / "DATE.pt").digest == read_encoder(tmp_path / "outputs" / "mine.pt").digest
     content = torch.load(tmp_path / "outputs" / "mine.pt", weights_only=True)
     assert content["state_dict"]["final_lin.weight"].shape == (16, 2048)
     assert "speech_model.encoder.layers.2.attention.k_proj.weight" in content["state_dict"]
@@ -308,6 +317,11 @@ def test_the_authors_settings_are_read(librispeech: Path, tmp_path: Path) -> Non
     found = read_reference_training(None, [f"data.root_dir={librispeech}"], quirks=False, on_gpu=True)
     assert found.processes == 2
     assert found.settings.training.steps == 200_000
+    one = read_reference_training(
+        None, [f"data.root_dir={librispeech}", "gpus=1", "model.loss_coefs={}"], quirks=False, on_gpu=True
+    )
+    assert one.processes == 1
+    assert [note.split(" (")[0] for note in one.notes] == ["which gpus", "model.loss_coefs"]
     assert found.settings.batches.utterances == 100
     assert found.settings.distillation.reinitialized == (10, 11, 12)
     assert found.settings.training.schedule.final == 0.1
@@ -315,6 +329,7 @@ def test_the_authors_settings_are_read(librispeech: Path, tmp_path: Path) -> Non
     for options, said in (
         ([], "data.root_dir isn't given"),
         ([f"data.root_dir={tmp_path}"], "holds none of train-clean-100"),
+        ([f"data.root_dir={librispeech}", "gpus=some"], "give numbers, such as"),
         (["model.ema_deca=3", f"data.root_dir={librispeech}"], "no setting model.ema_deca; did you mean model.ema_decay"),
     ):
         with pytest.raises(InputError, match=said):

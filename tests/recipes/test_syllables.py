@@ -104,6 +104,8 @@ def test_what_was_cut_is_not_cut_again_and_what_is_gone_is(
     monkeypatch.setattr(syllable_segments, "write_syllables", killed)
     cli(*command, fails=True)
     assert not (tmp_path / "cut" / "segments.json").exists()
+    with pytest.raises(InputError, match="is not finished"):
+        StoredSegments(tmp_path / "cut")
     monkeypatch.setattr(
         syllable_segments, "write_syllables", lambda folder, name, *rest: (written.append(name), write(folder, name, *rest))
     )
@@ -129,6 +131,14 @@ def test_segments_of_other_settings_are_not_mixed(cli: Cli, audio: Path, encoder
     assert not list((tmp_path / "cut").rglob("*.TextGrid"))
     assert not (tmp_path / "cut" / "segments.jsonl").exists()
     assert json.loads((tmp_path / "cut" / "segments.json").read_text())["settings"]["minimum_cut"]["merge_threshold"] == 0.9
+
+
+def test_files_of_others_are_not_replaced_unasked(cli: Cli, audio: Path, encoder: Path, tmp_path: Path) -> None:
+    command = ("syllables", "segment", audio / "s0" / "u0.flac", "--encoder", encoder, "--out", tmp_path, *LAYERS)
+    (tmp_path / "u0_feature.npy").write_bytes(b"somebody's")
+    assert "u0_feature.npy is there already" in cli(*command, fails=True)
+    assert (tmp_path / "u0_feature.npy").read_bytes() == b"somebody's"
+    cli(*command, "--overwrite")
 
 
 def test_unusable_files_are_named_and_the_rest_goes_on(cli: Cli, encoder: Path, tmp_path: Path) -> None:
@@ -217,6 +227,9 @@ def test_segments_are_clustered_on_two_levels_and_labelled(cli: Cli, segments: P
     assert "done already" in cli(
         "syllables", "units", segments, "--codebook", book, "--out", tmp_path / "u", "--form", "jsonl,km,rttm,textgrid,audacity"
     )
+    (tmp_path / "u" / "s0" / "u0.units.TextGrid").unlink()
+    cli("syllables", "units", segments, "--codebook", book, "--out", tmp_path / "u", "--form", "jsonl,km,rttm,textgrid,audacity")
+    assert (tmp_path / "u" / "s0" / "u0.units.TextGrid").is_file()
     cli("syllables", "units", segments, "--codebook", book, "--out", tmp_path / "fine", "--level", "fine")
     assert json.loads((tmp_path / "fine" / "units.json").read_text())["units"] == 12
     assert "can't make 999 clusters" in cli(
@@ -280,6 +293,8 @@ def test_pickled_segments_of_the_authors_code_are_read_and_hostile_ones_are_not(
     with pytest.raises(UnsafeFileError, match="nothing in it was run"):
         StoredSegments(tmp_path).of("evil")
     assert not (tmp_path / "was-run").exists()
+    shutil.copy(segments / f"{ours.ids[1]}_segments.txt", tmp_path / "old_segments.txt")  # beside the older spelling
+    np.testing.assert_array_equal(StoredSegments(tmp_path).of("old").segments, ours.of(ours.ids[1]).segments)
     (tmp_path / "bad_segments.txt").write_text("0.1, 0.2\n0.3 0.4\n")
     with pytest.raises(InputError, match="line 2 should be a start and an end"):
         StoredSegments(tmp_path).of("bad")
@@ -311,6 +326,12 @@ def test_references_and_scores(cli: Cli, tmp_path: Path, encoder: Path, segments
     assert (tmp_path / "ref" / "s0" / "u0.tsv").read_text().splitlines()[1:] == [
         "0.1000\t0.2500\tK AE1", "0.2500\t0.4000\tT IY0", "0.4000\t0.6000\tS IY1",
     ]  # fmt: skip
+    assert "give another folder" in cli("syllables", "reference", aligned, "--out", aligned, fails=True)
+    assert "--overwrite" in cli("syllables", "reference", aligned, "--out", tmp_path / "ref", fails=True)
+    (tmp_path / "rules.txt").write_text("vowels a\n")
+    assert "no phone is a vowel" in cli(
+        "syllables", "reference", aligned, "--out", tmp_path / "none", "--phonology", tmp_path / "rules.txt", fails=True
+    )
     rows = json.loads(cli("evaluate", "boundaries", segments, tmp_path / "ref", "--json"))
     same = json.loads(cli("evaluate", "boundaries", segments, tmp_path / "ref.json", "--json"))
     assert rows == same
@@ -347,6 +368,7 @@ def test_triplets_are_made_and_scored(cli: Cli, encoder: Path, tmp_path: Path) -
         (aligned / f"{name}.tsv").write_text("start\tend\tword\n" + "".join(rows))
     command = ("syllables", "triplets", audio, "--alignments", aligned, "--out", tmp_path / "t.json", "--fewest-words", 3)
     assert "triplets of" in cli(*command, "--speakers", "{speaker}/*")
+    assert "--overwrite" in cli(*command, "--speakers", "{speaker}/*", fails=True)
     made = json.loads((tmp_path / "t.json").read_text())
     speakers = {part: {entry[part]["file_name"].split("/")[0] for entry in made.values()} for part in "XPN"}
     assert speakers == {"X": {"a"}, "P": {"b"}, "N": {"c"}}
@@ -365,7 +387,7 @@ def test_triplets_are_made_and_scored(cli: Cli, encoder: Path, tmp_path: Path) -
         "evaluate", "ssabx", encoder, tmp_path / "t.json", audio, "--layer", "final", fails=True
     )
     assert "give the folder" in cli("evaluate", "ssabx", encoder, tmp_path / "t.json", tmp_path, "--layer", 2, fails=True)
-    assert "need speakers" in cli(*command, fails=True)
+    assert "need speakers" in cli(*command, "--overwrite", fails=True)
 
 
 def test_groups_are_kept_in_the_codebooks_file(tmp_path: Path) -> None:

@@ -93,6 +93,32 @@ def test_the_published_settings_leave_out_what_they_left_out() -> None:
     assert (found[:, 1] - found[:, 0] >= 3).all()
 
 
+def test_merging_ends_where_fewer_pieces_are_left_than_it_takes() -> None:
+    frames = np.ones((30, 4), np.float32) + 0.01 * np.random.default_rng(0).random((30, 4)).astype(np.float32)
+    pieces = np.array([[0, 8], [8, 16], [16, 24], [24, 30]])
+    assert len(merged(frames, pieces, 0.3)) == 1
+    assert len(merged(frames, pieces, 0.3, least=3)) == 2  # as for the published scores
+    three = np.repeat(np.eye(3, 4, dtype=np.float32) + 0.8, 10, axis=0)  # syllables of ten frames that are somewhat alike
+    published = cut_stretches(lambda first, last: three[first:last], np.array([[0, 30]]), PRESETS["published"].minimum_cut)
+    assert published.segments.tolist() == [[0, 20], [20, 29]]
+
+
+def test_a_bound_that_takes_more_pieces_is_told() -> None:
+    frames = speech(16, 6)
+    found = cut_stretches(lambda a, b: frames[a:b], np.array([[0, 16]]), MinimumCut(syllable_seconds=1.0, longest=7))
+    assert found.bounded == 1
+    free = cut_stretches(lambda a, b: frames[a:b], np.array([[0, 16]]), MinimumCut(syllable_seconds=1.0))
+    assert free.bounded == 0
+    assert cut_stretches(lambda a, b: frames[a:b], np.array([[0, 2]]), MinimumCut(cut_from=5, shortest=3)).segments.tolist() == []
+
+
+def test_pieces_last_as_long_at_any_rate_of_frames() -> None:
+    frames = speech(100, 2)
+    settings = MinimumCut(syllable_seconds=0.2, merge_threshold=2.0)
+    assert len(cut_stretches(lambda a, b: frames[a:b], np.array([[0, 100]]), settings).segments) == 10
+    assert len(cut_stretches(lambda a, b: frames[a:b], np.array([[0, 100]]), settings, rate=100.0).segments) == 5
+
+
 def test_a_bound_on_pieces_makes_as_many_as_it_takes() -> None:
     frames = np.ones((60, 4), np.float32) + np.random.default_rng(0).random((60, 4)).astype(np.float32)
     settings = MinimumCut(syllable_seconds=1.0, merge_threshold=2.0, longest=7)

@@ -133,7 +133,7 @@ def test_what_is_validated_on_leaves_the_centre_alone_unless_it_is_asked_for() -
 def test_blocks_begin_anew_but_for_their_values_and_norms() -> None:
     made = objective()
     before = copy.deepcopy(made.encoder.blocks)
-    reinitialized(made, SMALL)
+    reinitialized(made, (2, 3))
     first, last = made.encoder.blocks[0], made.encoder.blocks[2]
     assert torch.equal(first.attention.query_key_value.weight, before[0].attention.query_key_value.weight)
     old, new = before[2].attention.query_key_value.weight.chunk(3), last.attention.query_key_value.weight.chunk(3)
@@ -143,7 +143,7 @@ def test_blocks_begin_anew_but_for_their_values_and_norms() -> None:
     assert torch.equal(last.attention_norm.weight, before[2].attention_norm.weight)
     assert float(last.feed_forward.inner.bias.detach().std()) == pytest.approx(128**-0.5, rel=0.3)
     with pytest.raises(InputError, match="reinitialized 4: the encoder has 3 blocks"):
-        reinitialized(made, replace(SMALL, reinitialized=(4,)))
+        reinitialized(made, (4,))
 
 
 def test_each_way_of_changing_an_utterance_is_as_frequent_as_asked() -> None:

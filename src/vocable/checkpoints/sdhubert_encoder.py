@@ -92,13 +92,19 @@ def sdhubert_content(checkpoint: EncoderCheckpoint) -> dict[str, Any]:
     }
     weights = beside | {f"{_BACKBONE}{name}": tensor for name, tensor in backbone.items()}
     weights |= {theirs: heads[ours].clone() for ours, theirs in _HEADS.items()}
-    settings = {
+    settings = {  # what the authors' loader asks for; of the training, its defaults
         "speech_upstream": "facebook/hubert-base-ls960",
         "reinit_layers": [9, 10, 11],
         "ema_decay": 0.999,
         "final_dim": final,
         "freeze_extractor": True,
         "freeze_pos_embedding": True,
+        "center_momentum": 0.9,
+        "perturb_teacher": True,
+        "gamma": 0.1,
+        "lr": 1e-4,
+        "T_max": 200_000,
+        "loss_coefs": {"distill_loss": 1},
         "heads": config.heads,
     }
     return {"config": settings, "state_dict": weights}

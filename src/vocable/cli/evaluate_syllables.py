@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from vocable.cli.options import Running
 from vocable.cli.tables import print_table
+from vocable.execution.engine import check_device
 from vocable.features.encoder_layer import EncoderFile
 
 
@@ -21,6 +21,7 @@ def boundaries(
     tune_segments: Path | None = None,
     shift: float = 0.0,
     tolerance: float = 0.05,
+    tier: str | None = None,
     json_: bool = False,
 ) -> None:
     """Say how well the starts of segments find the boundaries of syllables: precision, recall, F1, R-value.
@@ -40,6 +41,8 @@ def boundaries(
         Seconds by which references are moved, without --tune.
     tolerance
         Seconds by which a boundary may be off.
+    tier
+        Of TextGrids, or column of tables; by default syllables or syllable where there is one.
     json_
         Print JSON.
     """
@@ -53,8 +56,8 @@ def boundaries(
     if tune is not None and shift:
         raise InputError("--shift and --tune: the shift is looked for; give one of them")
     others = None if tune_segments is None else StoredSegments(tune_segments)
-    tuning = [] if tune is None else read_references(tune)
-    found = score_boundaries(StoredSegments(segments), read_references(references), tuning, shift, tolerance, others)
+    tuning = [] if tune is None else read_references(tune, tier)
+    found = score_boundaries(StoredSegments(segments), read_references(references, tier), tuning, shift, tolerance, others)
     _show(f"{segments}: boundaries", found.rows(), json_)
     if found.missing and not json_:
         print(f"no segments of {len(found.missing):,} references, such as {found.missing[0]}")
@@ -68,6 +71,7 @@ def syllables(
     codebook: Path,
     reducer: Path | None = None,
     level: Literal["coarse", "fine"] = "coarse",
+    tier: str | None = None,
     json_: bool = False,
 ) -> None:
     """Say what units of segments tell of syllables: purities and mutual information, each segment taken for the best syllable.
@@ -85,6 +89,8 @@ def syllables(
         The .npy of groups that goes with a k-means of SD-HuBERT's code.
     level
         coarse: the groups; fine: the clusters.
+    tier
+        Of TextGrids, or column of tables; by default syllables or syllable where there is one.
     json_
         Print JSON.
     """
@@ -92,11 +98,13 @@ def syllables(
     from vocable.recipes.stored_segments import StoredSegments
     from vocable.recipes.syllable_clusters import with_groups
     from vocable.recipes.syllable_references import read_references
-    from vocable.recipes.syllable_scoring import score_syllables
+    from vocable.recipes.syllable_scoring import missing_from, score_syllables
 
     book = with_groups(read_codebook(codebook), reducer)
-    found = score_syllables(StoredSegments(segments), read_references(references), book, level)
-    _show(f"{segments}: units of {codebook}", found.rows(), json_)
+    stored, wanted = StoredSegments(segments), read_references(references, tier)
+    missing = missing_from(stored, wanted)
+    found = score_syllables(stored, wanted, book, level)
+    _show(f"{segments}: units of {codebook}", {**found.rows(), "without segments": len(missing)}, json_)
 
 
 def ssabx(
@@ -107,8 +115,8 @@ def ssabx(
     *,
     layer: int | Literal["final"] = 9,
     mode: Literal["favg", "agg"] = "favg",
+    device: str = "cpu",
     json_: bool = False,
-    running: Running = Running(),
 ) -> None:
     """Say how often an encoder describes a clip more like another speaker's of the same words than like other words.
 
@@ -124,12 +132,14 @@ def ssabx(
         Of the encoder, from 1; final, with agg, is what the head makes of the last layer's aggregator.
     mode
         favg: clips are described by the mean of their frames; agg: by their aggregator.
+    device
+        cpu, cuda, cuda:1 or mps.
     json_
         Print JSON.
     """
     from vocable.recipes.sentence_abx import Description, score_ssabx
 
-    found = score_ssabx(EncoderFile(encoder), triplets, root, Description(layer=layer, mode=mode), running.work().devices[0])
+    found = score_ssabx(EncoderFile(encoder), triplets, root, Description(layer=layer, mode=mode), check_device(device))
     _show(f"{encoder}: sentence ABX", found.rows(), json_)
 
 

@@ -346,5 +346,7 @@ def _keep(folder: Path, name: str, key: str, values: dict[str, float]) -> None:
         standing = json.loads(path.read_text()) if path.is_file() else {}
     except ValueError as error:
         raise InputError(f"{path} holds no results ({error}): remove it, or give another --save-name") from error
+    if not isinstance(standing, dict):
+        raise InputError(f"{path} holds no results: remove it, or give another --save-name")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({**standing, key: values}, indent=1) + "\n")

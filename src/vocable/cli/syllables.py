@@ -174,7 +174,7 @@ def cluster(
     n_clusters: int = 16384,
     n_clusters_agglomerative: int = 4096,
     algorithm: Literal["lloyd", "minibatch"] = "minibatch",
-    n_init: int = 5,
+    n_init: int | None = None,
     max_iter: int = 100,
     seed: int = 0,
     files: Path | None = None,
@@ -196,7 +196,7 @@ def cluster(
     algorithm
         minibatch: scikit-learn's MiniBatchKMeans with the settings of SD-HuBERT's code; lloyd: on growing samples, then all.
     n_init
-        Starts of minibatch, of which the best is kept.
+        Starts, of which the best is kept; by default 5 for minibatch and 1 for lloyd.
     max_iter
         Passes over all segments at most.
     seed
@@ -272,6 +272,7 @@ def reference(
     tier: str | None = None,
     json_: Annotated[Path | None, Parameter(name=["--json"])] = None,
     ext: str = "flac",
+    overwrite: bool = False,
 ) -> None:
     """Make syllables of aligned phones: as many consonants as a syllable can begin with go to the next one.
 
@@ -291,13 +292,18 @@ def reference(
         A file for all of them in the form of SD-HuBERT's authors.
     ext
         With --json: ending of the audio files.
+    overwrite
+        Replace tables and a file that are there.
     """
     from vocable.artefacts.writing import write_text
     from vocable.recipes.syllable_references import made_references, references_json, write_references
     from vocable.syllables.syllabification import Phonology
 
+    if out.resolve() == alignments.resolve():
+        raise InputError(f"--out {out}: syllables would take the place of the phones they are made of; give another folder")
+    _refuse_standing(json_, overwrite)
     made = list(made_references(alignments, Phonology.read(phonology), words or None, tier))
-    write_references(made, out)
+    write_references(made, out, overwrite)
     count = sum(len(timeline) for _, timeline in made)
     print(f"{out}: {count:,} syllables of {len(made):,} utterances")
     if json_ is not None:
@@ -316,6 +322,7 @@ def triplets(
     most_words: int = 14,
     negatives: int = 10,
     seed: int = 0,
+    overwrite: bool = False,
     audio: Audio = CorpusSettings(),
 ) -> None:
     """Make triplets of sentence ABX: clips of two speakers who say the same words, and one of another that says others.
@@ -338,14 +345,22 @@ def triplets(
         Triplets of two clips with the same words, at most.
     seed
         Of the draw among clips that share as many words.
+    overwrite
+        Replace a file that is there.
     """
     from vocable.artefacts.writing import write_text
     from vocable.evaluation.ssabx import clips_of, triplets_json
     from vocable.evaluation.ssabx_triplets import TripletSettings
     from vocable.recipes.sentence_abx import make_triplets, manifest_of
 
+    _refuse_standing(out, overwrite)
     settings = TripletSettings(fewest=fewest_words, most=most_words, negatives=negatives, seed=seed)
     made, utterances = make_triplets(manifest_of(source, audio), alignments, tier, settings)
     write_text(out, triplets_json(made))
     pairs = len({(item.x, item.positive) for item in made})
     print(f"{out}: {len(made):,} triplets of {pairs:,} pairs, {len(clips_of(made)):,} clips of {utterances:,} utterances")
+
+
+def _refuse_standing(path: Path | None, overwrite: bool) -> None:
+    if path is not None and path.exists() and not overwrite:
+        raise InputError(f"{path} is there already: give another file, or --overwrite")

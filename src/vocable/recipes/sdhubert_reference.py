@@ -66,10 +66,13 @@ def read_reference_training(config: Path | None, options: Sequence[str], quirks:
     if not train:
         raise InputError(f"{root} holds none of {', '.join(PARTS)}: give LibriSpeech's folder as data.root_dir")
     valid = [root / part for part in VALIDATED if (root / part).is_dir()]
-    gpus = values["gpus"]
-    count = len([item for item in (gpus.split(",") if isinstance(gpus, str) else gpus or []) if str(item).strip()])
-    processes = max(1, count) if on_gpu else 1
+    gpus = _gpus(values["gpus"])
+    processes = max(1, len(gpus)) if on_gpu else 1
     notes = [name for name in _IDLE if _differs(name, given)]
+    if on_gpu and gpus != list(range(len(gpus))):
+        notes.append("which gpus (the first so many are taken; CUDA_VISIBLE_DEVICES chooses others)")
+    if model["loss_coefs"] != _DEFAULTS["model"]["loss_coefs"]:
+        notes.append("model.loss_coefs (there is one loss, and AdamW heeds no factor of it)")
     seconds = data["batch_size"] * data["sample_len"]
     made: Values = {
         "data": {"train": [str(part) for part in train], "valid": [str(part) for part in valid], "ext": ["flac"]},
@@ -101,11 +104,20 @@ def read_reference_training(config: Path | None, options: Sequence[str], quirks:
     return ReferenceTraining(str(values["name"]), built(SdhubertSettings, made, where), processes, tuple(notes))
 
 
+def _gpus(value: Any) -> list[int]:
+    """Return the GPUs that a number, a list, or numbers apart by commas name."""
+    items = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    try:
+        return [int(item) for item in items if item is not None and str(item).strip()]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"gpus={value!r}: give numbers, such as '0,1'") from error
+
+
 def export_model(run: Path, out: Path | None, overwrite: bool) -> Path:
     """Write the model of a run in the authors' layout, and return where.
 
     Args:
-        run: the run's folder, or its model.
+        run: the run's folder, or its model; or a run of the authors' code, of which the newest checkpoint is taken.
         out: the file; by default the run's path with .pt behind it.
         overwrite: replace the file.
 
@@ -114,7 +126,10 @@ def export_model(run: Path, out: Path | None, overwrite: bool) -> Path:
     """
     place = next((item for item in (run / "model", run / "best", run) if (item / "config.json").is_file()), None)
     if place is None:
-        raise InputError(f"{run} holds no model: give the folder of a training that has ended, or was validated")
+        theirs = sorted(run.glob("lightning_logs/version_*/checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+        if not theirs:
+            raise InputError(f"{run} holds no model: give the folder of a training that has ended, or was validated")
+        place = theirs[-1]
     target = out or run.with_name(f"{run.name}.pt")
     write_encoder(read_encoder(place), target, "sdhubert", overwrite)
     return target

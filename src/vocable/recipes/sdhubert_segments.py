@@ -59,7 +59,7 @@ def cut_folder(
         voicing=replace(settings.voicing, threshold=norm_threshold, silence=silence_threshold),
         minimum_cut=replace(settings.minimum_cut, syllable_seconds=syllable_seconds, merge_threshold=merge_threshold),
     )
-    job = SyllableJob(encoder=encoder, segment=settings, corpus=_CORPUS, forms=("txt", "features", "frames"))
+    job = SyllableJob(encoder=encoder, segment=settings, corpus=_CORPUS, forms=("txt", "features", "frames"), silent_frames=False)
     listed = _listed(source, [path.name for path in paths], out, job)
     return cut_syllables(listed, out, job, Work(devices=(device,)), overwrite=overwrite)
 
@@ -90,9 +90,13 @@ def cut_librispeech(root: Path, parts: Sequence[str], out: Path, encoder: Encode
 
 
 def _listed(root: Path, paths: Sequence[str], out: Path, job: SyllableJob) -> Path:
-    """Return a manifest of audio files, named by their paths from a folder on, without their endings."""
+    """Return a manifest of audio files, named by their paths from a folder on, without their endings; first channels alone."""
     _ = job.spec  # says what is wrong with the checkpoint before anything is written
-    rows = [{"id": Path(path).with_suffix("").as_posix(), "path": str((root / path).resolve())} for path in paths]
+    rows = []
+    for path in paths:
+        if not path.isprintable():
+            raise InputError(f"{root / path!r} has a name that can't be listed: rename it")
+        rows.append({"id": Path(path).with_suffix("").as_posix(), "path": str((root / path).resolve()), "channel": 1})
     place = open_workplace(out) / f"listed-{digest_of(rows)[:32]}.jsonl"
     write_text(place, "".join(canonical_json(row) + "\n" for row in rows))
     return place

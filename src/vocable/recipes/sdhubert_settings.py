@@ -61,6 +61,10 @@ class SdhubertSettings:
             raise InputError("model.init: give it as backbone, whose shape is taken, too")
         if self.training.parallel != "ddp":
             raise InputError("parallel fsdp: a teacher follows its student whole here; take ddp")
+        if self.regularization.feature_gradient != 1:
+            raise InputError(
+                "regularization.feature_gradient: convolutions are learnt or not, as distillation.frozen says; leave it out"
+            )
         if not self.model.position_gains:
             raise InputError("model.position_gains=false is for trainings from the start: leave it out")
 

@@ -102,7 +102,10 @@ def begun_objective(settings: SdhubertSettings) -> tuple[SentenceDistillation, E
     if MASK_EMBEDDING in found.heads and found.config.aggregator:
         given[f"encoder.{MASK_EMBEDDING}"] = found.heads[MASK_EMBEDDING]
     objective.load_state_dict({**own, **given})
-    reinitialized(objective, settings.distillation)
+    anew = settings.distillation.reinitialized
+    if anew is None:
+        anew = () if found.config.aggregator else tuple(range(max(1, config.layers - 2), config.layers + 1))
+    reinitialized(objective, anew)
     return objective, config, found.digest
 
 

@@ -99,12 +99,12 @@ def make_triplets(manifest: Manifest, alignments: Path, tier: str, settings: Tri
     """
     if manifest.speakers is None:
         raise InputError("triplets need speakers: give --speakers with a pattern such as '{speaker}/*/*', or a table")
-    found = Alignments(alignments, tier)
+    found, usual = Alignments(alignments, tier), Alignments(alignments)
     spoken = []
     for row in range(len(manifest)):
         timeline = found.find(manifest.ids[row])
         if timeline is not None:
-            words, times = _words(timeline)
+            words, times = _words(timeline, _is_of_phones(timeline, usual.find(manifest.ids[row])))
             spoken.append(Spoken(manifest.paths[row], manifest.speakers[row] or "", words, times))
     if not spoken:
         raise InputError(f"no utterance has its words in {alignments}: give their alignments")
@@ -123,15 +123,20 @@ def manifest_of(source: Path, corpus: CorpusSettings) -> Manifest:
         return opened.manifest
 
 
-def _words(timeline: Timeline) -> tuple[tuple[str, ...], tuple[tuple[float, float], ...]]:
-    """Return words with their times; those of phones that follow one another are one word."""
+def _is_of_phones(words: Timeline, usual: Timeline | None) -> bool:
+    """Tell whether words are said phone by phone: in as many intervals as there are phones, by other names."""
+    return usual is not None and np.array_equal(words.starts, usual.starts) and words.labels != usual.labels
+
+
+def _words(timeline: Timeline, of_phones: bool) -> tuple[tuple[str, ...], tuple[tuple[float, float], ...]]:
+    """Return words with their times; where they are said phone by phone, the same that follow one another are one."""
     words: list[str] = []
     times: list[tuple[float, float]] = []
     open_ = False
     for start, end, label in zip(timeline.starts.tolist(), timeline.ends.tolist(), timeline.labels, strict=True):
         if label.lower() in SILENCES:
             open_ = False
-        elif open_ and words[-1] == label.lower():
+        elif of_phones and open_ and words[-1] == label.lower():
             times[-1] = (times[-1][0], end)
         else:
             words.append(label.lower())

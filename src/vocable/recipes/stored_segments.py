@@ -17,6 +17,7 @@ from vocable.artefacts.headers import digest_of, read_header, require_form
 from vocable.audio.decoding import LIBSNDFILE_EXTENSIONS, MEDIA_EXTENSIONS
 from vocable.checkpoints.pickled_arrays import is_pickled, read_pickled_arrays
 from vocable.errors import InputError, sentence_of
+from vocable.recipes.making import MARK
 from vocable.recipes.syllable_segments import FEATURES, FORMAT, FRAMES, HEADER, SEGMENTS
 
 KNOWN_EXTENSIONS = LIBSNDFILE_EXTENSIONS | MEDIA_EXTENSIONS
@@ -49,12 +50,16 @@ class StoredSegments:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder: give one that 'vocable syllables segment' wrote")
         self.folder = folder
+        if (folder / MARK).is_file() and not (folder / HEADER).is_file():
+            raise InputError(f"{folder} is not finished: run the command that cuts it again, or its other parts")
         self._files: dict[str, tuple[Path, str]] = {}
         for path in _files_in(folder):
             name = path.relative_to(folder).as_posix()
             ending = next((item for item in (SEGMENTS, _OTHER, FEATURES, FRAMES, _PICKLED) if name.endswith(item)), None)
             if ending in (SEGMENTS, _OTHER) or (ending == _PICKLED and is_pickled(path)):
-                self._files.setdefault(name.removesuffix(ending), (path, ending))
+                stem = name.removesuffix(ending)
+                if stem not in self._files or ending == SEGMENTS:  # ours goes with the features beside it
+                    self._files[stem] = (path, ending)
         if not self._files:
             raise InputError(f"{folder} holds no segments: make them with 'vocable syllables segment'")
 

@@ -34,30 +34,30 @@ class TwoLevels:
     """Units that these are put together to, by Ward's linkage."""
     algorithm: Literal["lloyd", "minibatch"] = "minibatch"
     """minibatch: scikit-learn's MiniBatchKMeans with the settings of SD-HuBERT's code."""
-    n_init: int = 5
-    """Starts of minibatch, of which the best is kept."""
+    n_init: int | None = None
+    """Starts, of which the best is kept; 5 for minibatch, as in SD-HuBERT's code, and 1 for lloyd."""
     max_iter: int = 100
     """Passes over all segments at most."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("clusters", "n_init", "max_iter"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: give 1 or more")
         if self.groups is not None and not 1 <= self.groups <= self.clusters:
             raise InputError(f"{self.groups} groups of {self.clusters} clusters: give 1 to {self.clusters}")
 
-    def estimator(self, workers: int) -> KMeans:
-        """Return what finds the centroids."""
-        starts = {"n_init": self.n_init} if self.algorithm == "minibatch" else {}
+    def estimator(self, workers: int, state: Path | None = None) -> KMeans:
+        """Return what finds the centroids; `state` is a file for the progress of lloyd."""
         return KMeans(
             self.clusters,
             algorithm=self.algorithm,
             max_iter=self.max_iter,
             random_state=self.seed,
+            n_init=self.n_init or (5 if self.algorithm == "minibatch" else 1),
             workers=workers,
+            state=state,
             verbose=1,
-            **starts,  # type: ignore[arg-type]
         )
 
 
@@ -91,9 +91,12 @@ def cluster_segments(
     if claim.is_settled():
         return read_codebook(out), True
     claim.check(overwrite)
-    codebook = fitted_levels(_gathered(stored, names), settings, stored, workers)
+    state = folder / f"k-means-{claim.key[:32]}.state" if settings.algorithm == "lloyd" else None
+    codebook = fitted_levels(_gathered(stored, names), settings, stored, workers, state)
     with claim.taken(overwrite) as staged:
         codebook.write(staged / out.name)
+    if state is not None:
+        state.unlink(missing_ok=True)
     return codebook, False
 
 
@@ -114,7 +117,11 @@ def names_listed(path: Path, segments: Path) -> list[str]:
 
 
 def fitted_levels(
-    features: list[NDArray[np.float32]], settings: TwoLevels, stored: StoredSegments | None = None, workers: int = 1
+    features: list[NDArray[np.float32]],
+    settings: TwoLevels,
+    stored: StoredSegments | None = None,
+    workers: int = 1,
+    state: Path | None = None,
 ) -> Codebook:
     """Fit both levels; the segments are gone when the second begins.
 
@@ -123,19 +130,22 @@ def fitted_levels(
         settings: of both levels.
         stored: where they are from, if that says what they are.
         workers: threads.
+        state: a file for the progress of the first, where it is lloyd.
 
     Raises:
-        InputError: there are fewer segments than clusters, or an extra is missing.
+        InputError: there are fewer segments than clusters, of several sizes, or an extra is missing.
     """
     if settings.groups is not None:
         _agglomerative()  # before the first level takes its time
     count = sum(map(len, features))
     if count < settings.clusters:
         raise InputError(f"{count:,} segments can't make {settings.clusters:,} clusters: give more audio, or fewer --n-clusters")
+    if len(sizes := {part.shape[1] for part in features}) > 1:
+        raise InputError(f"segments have {' and '.join(map(str, sorted(sizes)))} values: give those of one encoder")
     every = np.concatenate(features)
     features.clear()
     try:
-        found = settings.estimator(workers).fit(every)
+        found = settings.estimator(workers, state).fit(every)
     except TooFewFramesError as error:
         raise InputError(f"{error}: give fewer --n-clusters") from error
     del every

@@ -21,6 +21,7 @@ from vocable.timelines.timeline import Timeline
 
 _DIGITS = re.compile("[0-3]")
 WORD_COLUMN = "word"
+_TIERS = ("syllables", "syllable")
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,18 @@ class Reference:
     """Without digits of stress."""
 
 
-def read_references(path: Path) -> list[Reference]:
-    """Read syllables: a folder of UTTERANCE.tsv or .TextGrid (tier syllables), or a JSON file as SD-HuBERT's authors have them.
+def read_references(path: Path, tier: str | None = None) -> list[Reference]:
+    """Read syllables: a folder of UTTERANCE.tsv or .TextGrid, or a JSON file as SD-HuBERT's authors have them.
+
+    Args:
+        path: of the folder or file.
+        tier: of TextGrids, or column of tables; by default one called syllables or syllable, or else what `Alignments` takes.
 
     Raises:
         InputError: it holds something else; the message names the entry.
     """
     if path.is_dir():
-        found = Alignments(path)
+        found = _aligned(path, tier)
         return [_of_timeline(name, timeline) for name, timeline in found.items()]
     try:
         entries = json.loads(path.read_bytes())
@@ -51,6 +56,19 @@ def read_references(path: Path) -> list[Reference]:
     if not isinstance(entries, dict) or not entries:
         raise InputError(f"{path} holds no utterances: give a file such as librispeech_syllable_test.json")
     return [_of_entry(path, name, entry) for name, entry in entries.items()]
+
+
+def _aligned(path: Path, tier: str | None) -> Alignments:
+    if tier is not None:
+        return Alignments(path, tier)
+    for name in _TIERS:
+        found = Alignments(path, name)
+        try:
+            next(found.items())
+        except InputError:
+            continue
+        return found
+    return Alignments(path)
 
 
 def made_references(
@@ -69,6 +87,12 @@ def made_references(
     """
     phones = Alignments(alignments, tier)
     of_words = None if words is None else Alignments(alignments, words)
+    if not any(phonology.is_vowel(label) for _, timeline in phones.items() for label in timeline.labels):
+        name, timeline = next(phones.items())
+        raise InputError(
+            f"{alignments}: no phone is a vowel of this phonology (of {name} the first are {', '.join(timeline.labels[:4])}): "
+            "give --phonology with the vowels of these phones"
+        )
     for name, timeline in phones.items():
         in_words = None if of_words is None else of_words.find(name)
         yield name, syllable_timeline(timeline, None if in_words is None else _by_phone(in_words, timeline), phonology, SILENCES)
@@ -83,8 +107,15 @@ def _by_phone(words: Timeline, phones: Timeline) -> Timeline:
     return Timeline(phones.starts, phones.ends, tuple(map(str, numbers.tolist())))
 
 
-def write_references(made: Sequence[tuple[str, Timeline]], out: Path) -> None:
-    """Write a table of syllables for each utterance: start, end, syllable."""
+def write_references(made: Sequence[tuple[str, Timeline]], out: Path, overwrite: bool = False) -> None:
+    """Write a table of syllables for each utterance: start, end, syllable.
+
+    Raises:
+        InputError: a table stands there, and isn't to be replaced.
+    """
+    for name, _ in made:
+        if not overwrite and (out / f"{name}.tsv").exists():
+            raise InputError(f"{out / name}.tsv is there already: give another folder, or --overwrite")
     for name, timeline in made:
         rows = zip(timeline.starts.tolist(), timeline.ends.tolist(), timeline.labels, strict=True)
         path = out / f"{name}.tsv"

@@ -95,9 +95,15 @@ def score_syllables(
             rows, columns = matched_segments(reference.times, stored.segments)
             yield [reference.labels[at] for at in rows.tolist()], units[columns]
 
-    if all(segments.name_of(reference.file) is None for reference in references):
-        raise InputError(f"{segments.folder} has no segments of any reference, such as {references[0].file}: cut their audio")
+    missing = missing_from(segments, references)
+    if len(missing) == len(references):
+        raise InputError(f"{segments.folder} has no segments of any reference, such as {missing[0]}: cut their audio")
     return syllable_scores(pairs(), codebook.n_groups if level == "coarse" else len(codebook))
+
+
+def missing_from(segments: StoredSegments, references: Sequence[Reference]) -> list[str]:
+    """Return the references that have no segments."""
+    return [reference.file for reference in references if segments.name_of(reference.file) is None]
 
 
 def _paired(segments: StoredSegments, references: Sequence[Reference]) -> tuple[list[Boundaries], list[str]]:

@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.artefacts.headers import canonical_json, digest_of, write_header
-from vocable.artefacts.writing import replacing, space_checked
+from vocable.artefacts.writing import remove_leftovers, replacing
 from vocable.audio.blocks import Block, blocks_of, shard_bounds
 from vocable.audio.faults import AudioFault, Skipped, require_none
 from vocable.audio.manifest import Manifest, Utterance
@@ -33,6 +33,7 @@ from vocable.recipes.making import Making, begun, making_in
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
 from vocable.recipes.workplace import Claim, open_workplace
 from vocable.syllables.hearing import Recording
+from vocable.syllables.norm_peaks import require_scipy
 from vocable.syllables.overlap_add import OVERLAP, WINDOW
 from vocable.syllables.segmenter import Segmenter, Syllables
 from vocable.syllables.settings import SegmentSettings
@@ -63,18 +64,21 @@ class SyllableJob:
     segment: SegmentSettings = field(default_factory=SegmentSettings)
     corpus: CorpusSettings = field(default_factory=lambda: CorpusSettings(min_seconds=0.1))
     forms: tuple[str, ...] = ("txt", "features")
+    silent_frames: bool = True
+    """Whether frames that aren't speech are written as they are, or as zeros, as SD-HuBERT's code has them."""
 
     def __post_init__(self) -> None:
+        if self.segment.method == "norm-peaks":
+            require_scipy()
         if unknown := [form for form in self.forms if form not in FORMS]:
             raise InputError(f"--form {unknown[0]}: give some of {', '.join(FORMS)}")
 
     @cached_property
     def spec(self) -> FeatureSpec:
         """What describes a segment."""
-        chunking = f"overlap-add:{WINDOW}:{OVERLAP}" if self.segment.windows == "overlap-add" else "windows"
         base = self.encoder.spec(self.segment.layer)
-        pooled = {**base.parameters, "pooling": "segments", "segments": digest_of(asdict(self.segment))[:16]}
-        return replace(base, chunking=chunking, parameters=pooled)
+        chunking = f"overlap-add:{WINDOW}:{OVERLAP}" if self.segment.windows == "overlap-add" else base.chunking
+        return replace(base, chunking=chunking, parameters={**base.parameters, "pooling": "segments", **self.segment.applied()})
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def cut_syllables(source: Path, out: Path, job: SyllableJob, work: Work, strict:
             refuse_skipped(opened.skipped, record)
         made_from = {
             "audio": opened.state, "spec": spec.identity(), "recorded": spec.recorded, "forms": sorted(job.forms),
-            "device": engine.work.kind,
+            "device": engine.work.kind, "silent_frames": job.silent_frames,
         }  # fmt: skip
         files = [out / HEADER, *([out / _JSONL] if "jsonl" in job.forms else [])]
         claim = Claim.of(folder, _STAGE, made_from, files, companions=[out / _JSONL])
@@ -160,8 +164,12 @@ class _Corpus:
         if mark is not None and mark.key != self.claim.key and not overwrite:
             raise InputError(f"{self.out} holds segments of other settings or audio: give another folder, or --overwrite")
         again = mark is not None and mark.key != self.claim.key
+        if mark is None and not overwrite:
+            self._refuse_foreign()
         if again:
             self._clear()
+        for parent in {path_of(self.out, name, SEGMENTS).parent for name in self.manifest.ids}:
+            remove_leftovers(parent)
         if mark is None or again:
             mark = begun(self.out, self.claim.key, again)
         blocks = [self._checked(block, mark) for block in blocks_of(self.manifest)]
@@ -174,11 +182,21 @@ class _Corpus:
         """Remove the files of an earlier making, what speaks of them first."""
         for path in (*self.claim.files, *self.claim.rivals):
             path.unlink(missing_ok=True)
-        for ending in (SEGMENTS, FEATURES):
-            for path in self.out.rglob(f"*{ending}"):
-                stem = path.name.removesuffix(ending)
-                for other in _ENDINGS.values():
-                    path.with_name(stem + other).unlink(missing_ok=True)
+        for entry in self._known.values():
+            names = (
+                load(Ledger(self.claim.folder).read(entry))["names"].tobytes().decode("utf-8", "surrogateescape")
+                if entry.failure is None
+                else ""
+            )
+            for name in filter(None, names.split("\n")):
+                for ending in _ENDINGS.values():
+                    path_of(self.out, name, ending).unlink(missing_ok=True)
+
+    def _refuse_foreign(self) -> None:
+        for name in self.manifest.ids:
+            for ending in _ENDINGS.values():
+                if (path := path_of(self.out, name, ending)).exists():
+                    raise InputError(f"{path} is there already, and isn't of this command: give another folder, or --overwrite")
 
     def _checked(self, block: Block, mark: Making) -> Block | _Again:
         entry = self._known.get(digest_of([list(mark), block.content]))
@@ -222,7 +240,7 @@ class _Corpus:
         """Write what says what all files are."""
         spec = self.job.spec
         header = {
-            "format": FORMAT, "features": spec.to_json(), "settings": asdict(self.job.segment), "forms": list(self.job.forms),
+            "format": FORMAT, "features": spec.to_json(), "settings": asdict(self.job.segment), "forms": sorted(self.job.forms),
             "utterances": len(rows), "segments": sum(len(found) for _, found, _ in rows),
         }  # fmt: skip
         write_header(folder / HEADER, header)
@@ -294,10 +312,13 @@ class _CutBlocks:
                     out = Skipped.of(item.path, made)
                     skipped.append([row, out.path, out.reason, out.detail])
                     continue
+                if not self.job.silent_frames and made.features is not None and made.speech is not None:
+                    made.features[~made.speech] = 0
                 write_syllables(self.out, item.id, made, self.job.forms)
                 rows.append(row)
                 found.append(made)
-            return _packed(rows, found), {"skipped": skipped, "bounded": sum(item.bounded for item in found)}
+            names = [block.utterances[row].id for row in rows]
+            return _packed(rows, names, found), {"skipped": skipped, "bounded": sum(item.bounded for item in found)}
 
         return run
 
@@ -306,10 +327,11 @@ class _CutBlocks:
         return Recording(block.where(item), item.channel, item.samples)
 
 
-def _packed(rows: list[int], found: list[Syllables]) -> bytes:
+def _packed(rows: list[int], names: list[str], found: list[Syllables]) -> bytes:
     return save(
         {
             "rows": np.array(rows, np.int64),
+            "names": np.frombuffer("\n".join(names).encode("utf-8", "surrogateescape"), np.uint8),
             "counts": np.array([len(item.frames) for item in found], np.int64),
             "lengths": np.array([item.length for item in found], np.int64),
             "segments": np.concatenate([np.empty((0, 2), np.int64), *(item.frames for item in found)]),
@@ -326,7 +348,6 @@ def write_syllables(folder: Path, name: str, made: Syllables, forms: Sequence[st
         made: its syllables.
         forms: of `FORMS`.
     """
-    path_of(folder, name, SEGMENTS).parent.mkdir(parents=True, exist_ok=True)
     if "features" in forms:
         _write(path_of(folder, name, FEATURES), _npy(made.segment_features))
     if "frames" in forms and made.features is not None:
@@ -357,5 +378,5 @@ def _npy(array: NDArray[Any]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with space_checked(path), replacing(path) as file:
+    with replacing(path) as file:
         file.write(content)

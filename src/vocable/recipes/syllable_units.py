@@ -25,6 +25,8 @@ from vocable.timelines.timeline import Timeline
 Level = Literal["coarse", "fine"]
 FORMS = ("jsonl", "km", "rttm", "textgrid", "audacity")
 FORMAT = "vocable.syllable-units/1"
+_BESIDE = {"textgrid": ".units.TextGrid", "audacity": ".units.txt"}
+"""Endings of the forms that have a file for each utterance."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,12 @@ def write_units(
     files = [out / f"{name}.json", *_files(out, name, forms)]
     claim = Claim.of(folder, f"syllable-units-{name}", made_from, files)
     claim.check(overwrite, source)
-    was_done = claim.is_settled()
+    beside = [path_of(out, item, _BESIDE[form]) for form in forms if form in _BESIDE for item in stored.ids]
+    was_done = claim.is_settled() and all(path.is_file() for path in beside)
     if not was_done:
+        for item in stored.ids:  # of an earlier run with other forms
+            for ending in _BESIDE.values():
+                path_of(out, item, ending).unlink(missing_ok=True)
         with claim.taken(overwrite) as staged:
             _write(staged, out, name, forms, stored, codebook, level)
     counts = [len(stored.of(item).segments) for item in stored.ids]
@@ -122,9 +128,9 @@ def _write(
         if "rttm" in lines:
             lines["rttm"].append(rttm_lines(item.id, timeline))
         if "textgrid" in lines:
-            _beside(out, item.id, ".units.TextGrid", write_textgrid(timeline, float(timeline.ends.max(initial=0.0)), "units"))
+            _beside(out, item.id, _BESIDE["textgrid"], write_textgrid(timeline, float(timeline.ends.max(initial=0.0)), "units"))
         if "audacity" in lines:
-            _beside(out, item.id, ".units.txt", audacity_lines(timeline))
+            _beside(out, item.id, _BESIDE["audacity"], audacity_lines(timeline))
     if "jsonl" in lines:
         _put(staged / f"{name}.jsonl", "".join(f"{line}\n" for line in lines["jsonl"]))
     if "km" in lines:

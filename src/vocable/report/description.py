@@ -216,6 +216,7 @@ _FITTED = {"frames", "utterances", "inertia", "settings", "seeding", "passes"}
 def _codebook(codebook: Codebook) -> Description:
     rows: dict[str, Any] = {
         "clusters": len(codebook),
+        **({} if codebook.groups is None else {"in groups": codebook.n_groups}),
         "values in a centroid": codebook.centroids.shape[1],
         "frames are": spec_in_words(codebook.spec) if codebook.spec is not None else "unknown: imported centroids don't say",
     }
@@ -240,6 +241,8 @@ def _codebook(codebook: Codebook) -> Description:
 def spec_in_words(spec: FeatureSpec) -> str:
     """Return such as "mfcc, 39 values every 10 ms, normalised per speaker, 4 neighbours on each side"."""
     words = [f"{spec.kind}, {spec.dim} values every {1000 * spec.hop / spec.sample_rate:g} ms at {spec.sample_rate} Hz"]
+    if spec.parameters.get("pooling") == "segments":
+        words[0] = f"segments of {spec.kind} frames, {spec.dim} values each, of audio at {spec.sample_rate} Hz"
     if spec.layer is not None:
         words.append(f"layer {spec.layer}")
     if spec.frame_normalization != "none":

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from vocable.syllables.cutting import cut_stretches
+from vocable.syllables.hearing import Recording
 from vocable.syllables.segmenter import Segmenter
 from vocable.syllables.settings import PRESETS, MinimumCut
 from vocable.syllables.voicing import scaled_norms, voiced_stretches
@@ -28,7 +30,7 @@ class SDHuBERTSegmenter:
         normcut_threshold: above which a frame is speech.
         silence_threshold: stretches that are no louder are left out.
         min_segment_len: frames; shorter stretches are left out.
-        device: a torch device; where there is none such, the CPU.
+        device: a torch device; without a GPU, cuda is the CPU.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class SDHuBERTSegmenter:
         normcut_threshold: float = 0.1,
         silence_threshold: float = 0.02,
         min_segment_len: int = 2,
-        device: str = "cpu",
+        device: str = "cuda",
     ) -> None:
         self._voicing = replace(
             PRESETS["current"].voicing,
@@ -51,7 +53,8 @@ class SDHuBERTSegmenter:
             least_frames=min_segment_len,
         )
         settings = replace(PRESETS["current"], layer=layer, voicing=self._voicing)
-        self._segmenter = Segmenter(ckpt, settings, device=device)
+        there = not device.startswith("cuda") or torch.cuda.is_available()
+        self._segmenter = Segmenter(ckpt, settings, device=device if there else "cpu")
 
     def __call__(self, wav: Any) -> Any:
         """Return segments, features, mask and norm of a file or waveform; of a list, a list of them.
@@ -60,7 +63,8 @@ class SDHuBERTSegmenter:
             AudioFault: a file can't be read, or is shorter than a frame.
         """
         several = isinstance(wav, Sequence) and not isinstance(wav, str)
-        found = [self._of(item) for item in self._segmenter.heard(wav if several else [wav])]
+        given = [Recording(str(item), 1) if isinstance(item, (str, Path)) else item for item in (wav if several else [wav])]
+        found = [self._of(item) for item in self._segmenter.heard(given)]
         return found if several else found[0]
 
     def _of(self, heard: Any) -> Result:
@@ -93,7 +97,7 @@ class MincutWrapper:
     ) -> None:
         self._rate = ft_sr
         self._settings = MinimumCut(
-            syllable_seconds=syl_dur * ft_sr / 50,
+            syllable_seconds=syl_dur,
             merge_threshold=merge_threshold,
             shortest=min_segment_len,
             cut_from=min_cut_minimum,
@@ -109,7 +113,7 @@ class MincutWrapper:
         """Return the syllables of one utterance; their times in seconds, or in frames."""
         features = output["features"]
         stretches = np.asarray(output["segments"]).reshape(-1, 2).astype(np.int64)
-        found = cut_stretches(lambda first, last: features[first:last], stretches, self._settings).segments
+        found = cut_stretches(lambda first, last: features[first:last], stretches, self._settings, self._rate).segments
         means = [features[first:last].mean(axis=0) for first, last in found.tolist()]
         return {
             "segments": found / self._rate if output_in_second else found,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -14,6 +14,7 @@ from vocable.errors import InputError
 from vocable.models.blocks import Block
 from vocable.models.config import EncoderConfig
 from vocable.models.convolution_batches import convolved_batch
+from vocable.models.dropout import dropout
 from vocable.models.encoder import Encoder
 from vocable.models.regularization import NONE, Regularization
 from vocable.syllables.perturbation import Perturbed
@@ -42,14 +43,15 @@ class DistillationSettings:
     center_momentum: float = 0.9
     """Part of the centre that stays. Without a centre all sentences would end at one prototype."""
     center: Literal["step", "batch"] = "step"
-    """`step`: the mean of a step's teacher outputs, over all processes, moves it behind the step. `batch`: each process's own
-    batch moves its own centre, before its loss, as in the authors' code."""
+    """`step`: the mean of a step's teacher outputs, over all processes, moves it behind the step. `batch`: each process's batch
+    moves it before its loss, as in the authors' code, and behind the step all go on with the mean of theirs."""
     center_in_validation: bool = False
     """Whether what is validated on moves the centre, too, as in the authors' code; with `batch` alone."""
     reduction: Literal["mean", "sum"] = "mean"
     """Of the loss over a batch's sentences; the authors' `sum` makes clip_norm bite the more, the larger the batch."""
-    reinitialized: tuple[int, ...] = (10, 11, 12)
-    """Blocks, from 1, that begin anew, but for their values' projections and norms."""
+    reinitialized: tuple[int, ...] | None = None
+    """Blocks, from 1, that begin anew, but for their values' projections and norms; by default the last three, or of an SD-HuBERT
+    that is gone on with none."""
     frozen: tuple[Part, ...] = ("convolutions", "positions")
     """Parts of the encoder that stay as they are."""
 
@@ -183,8 +185,11 @@ class SentenceDistillation(nn.Module):
             added: adds a tensor up over all processes.
         """
         if self._settings.center != "step":
+            together = added(torch.cat([self.center, self.center.new_ones(1)]))
+            self.center.copy_(together[:-1] / together[-1])
             return
-        total = self.center.new_zeros(len(self.center) + 1, dtype=torch.float64)
+        kind = torch.float32 if self.center.device.type == "mps" else torch.float64  # mps has no float64
+        total = self.center.new_zeros(len(self.center) + 1, dtype=kind)
         for outputs, count in self._seen:
             total[:-1] += outputs
             total[-1] += count
@@ -194,7 +199,8 @@ class SentenceDistillation(nn.Module):
 
     def forward(self, batch: SentenceBatch) -> Losses:
         """Return the cross-entropy of what the student makes of sentences with what the teacher does, summed over sentences."""
-        projected = self.encoder.projection(self._convolved(batch.audio))
+        rate = self.encoder.regularization.input_dropout
+        projected = dropout(self.encoder.projection(self._convolved(batch.audio)), rate, self.training)
         stream = self.encoder.through(self._perturbed(batch.student, projected), left_out=self._left_out())
         logits = self.distillation(stream[:, 0]).float()
         with torch.no_grad():
@@ -227,7 +233,7 @@ class SentenceDistillation(nn.Module):
         """Take notice of the teacher's outputs, for the centre."""
         if self._settings.center == "step":
             if self.training:
-                self._seen.append((outputs.double().sum(dim=0), len(outputs)))
+                self._seen.append((outputs.sum(dim=0), len(outputs)))
         elif self.training or self._settings.center_in_validation:
             self._move_center(outputs.mean(dim=0))
 
@@ -252,13 +258,17 @@ class SentenceDistillation(nn.Module):
         }
 
 
-def reinitialized(objective: SentenceDistillation, settings: DistillationSettings) -> None:
+def reinitialized(objective: SentenceDistillation, numbers: Sequence[int]) -> None:
     """Let blocks begin anew, as SD-HuBERT's last three do: queries, keys, outputs and feed-forward; not values, nor norms.
+
+    Args:
+        objective: whose blocks.
+        numbers: which, from 1.
 
     Raises:
         InputError: there is no such block.
     """
-    for number in settings.reinitialized:
+    for number in numbers:
         if not 1 <= number <= len(objective.encoder.blocks):
             raise InputError(
                 f"reinitialized {number}: the encoder has {len(objective.encoder.blocks)} blocks; give some of 1 to "

@@ -12,6 +12,7 @@ from typing import IO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vocable.artefacts.writing import space_checked
 from vocable.audio.decoding import Waveform, waveform_pieces
 from vocable.audio.faults import AudioFault
 from vocable.features.encoder_runner import EncoderRunner
@@ -19,7 +20,7 @@ from vocable.features.windows import Windows
 from vocable.models.config import EncoderConfig
 from vocable.models.taps import Tap
 from vocable.syllables.minimum_cut import Frames
-from vocable.syllables.overlap_add import Joined, spans
+from vocable.syllables.overlap_add import OVERLAP, WINDOW, Joined, spans
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ Sound = str | Path | Waveform | Recording
 """An audio file, or a waveform at the encoder's rate."""
 
 _PIECE = 1 << 20
-_IN_MEMORY = 3000  # frames of an utterance; those of longer ones wait in a file
+_IN_MEMORY = 3000  # frames of an utterance; those of longer ones wait in a temporary file, where TMPDIR says
 _AT_ONCE = 16  # windows that go through the encoder together
 
 
@@ -62,8 +63,9 @@ class FrameStore:
         if self._held is not None:
             self._held[first : first + len(frames)] = frames
         elif self._file is not None:
-            self._file.seek(4 * self._dim * first)
-            self._file.write(np.ascontiguousarray(frames, np.float32).data)
+            with space_checked(Path(tempfile.gettempdir())):
+                self._file.seek(4 * self._dim * first)
+                self._file.write(np.ascontiguousarray(frames, np.float32).data)
 
     def read(self, first: int, last: int) -> Frames:
         """Return the frames from one to before another."""
@@ -189,14 +191,16 @@ class _Hearing:
         count = config.frame_count(level.count)
         self._loudness = _loudness(listener.pieces(sound), count, config.hop, level)
         self._frames, self._norms = FrameStore(count, config.dim), np.empty(count, np.float32)
-        self._own, self._other = Joined(), Joined()
+        scale = round(config.sample_rate / config.hop) / 50
+        self._window, overlap = round(WINDOW * scale), round(OVERLAP * scale)
+        self._own, self._other, self._overlap = Joined(overlap), Joined(overlap), overlap
         self._seconds = level.count / config.sample_rate
 
     def windows(self) -> Iterator[tuple[int, Waveform]]:
         """Yield each window's first frame, and its samples."""
         hop, field = self._listener.config.hop, self._listener.config.receptive_field
         reader = _Forward(self._listener.pieces(self._sound))
-        for first, last in spans(self._frames.count):
+        for first, last in spans(self._frames.count, self._window, self._overlap):
             yield first, reader.read(first * hop, (last - 1) * hop + field)
 
     def take(self, first: int, frames: Frames, others: Frames) -> None:

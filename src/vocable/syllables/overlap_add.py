@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from vocable.syllables.minimum_cut import Frames
 
 WINDOW, OVERLAP = 250, 25
-"""Frames of a window, and of what two windows share: 5 s and half a second, as the authors' README has them."""
+"""Frames of a window, and of what two windows share, at 50 frames a second: 5 s and half a second, as the authors' README has
+them."""
 _RAMP = 5  # frames over which a window comes in, or goes out
 
 

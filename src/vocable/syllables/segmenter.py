@@ -19,6 +19,7 @@ from vocable.syllables.cutting import syllables
 from vocable.syllables.hearing import Heard, Listener, Recording, Sound
 from vocable.syllables.merging import Segments
 from vocable.syllables.minimum_cut import Frames
+from vocable.syllables.norm_peaks import require_scipy
 from vocable.syllables.settings import PRESETS, SegmentSettings
 from vocable.syllables.voicing import scaled_norms
 
@@ -41,13 +42,15 @@ class Syllables:
     """Of audio."""
     bounded: int = 0
     """Stretches of speech in which a bound on pieces was reached, so that without it the cut might be another."""
+    speech: NDArray[np.bool_] | None = None
+    """Which frames are speech, of shape (length,); None where norms don't tell that."""
 
 
 class Segmenter:
     """Cuts audio into syllables.
 
-    What an utterance is cut into doesn't depend on what else is in a list; of a long one, memory doesn't grow with its length
-    where windows are `overlap-add`.
+    What an utterance is cut into doesn't depend on what else is in a list. Where windows are `overlap-add` and not all frames are
+    returned, memory doesn't grow with an utterance's length.
 
     Args:
         checkpoint: of SD-HuBERT, in any layout, or of another encoder: a file, a folder, or a name on the Hub.
@@ -73,6 +76,8 @@ class Segmenter:
         encoder = checkpoint if isinstance(checkpoint, EncoderFile) else EncoderFile(str(checkpoint), precision=precision)
         found = encoder.checkpoint()
         found.require_statistics()
+        if self.settings.method == "norm-peaks":
+            require_scipy()
         layers = self.settings.layer, self.settings.voicing.layer
         for layer in layers:
             Tap(layer).check(found.config.layers)
@@ -145,10 +150,12 @@ class Segmenter:
         if not np.isfinite(heard.norms).all():
             return AudioFault("not finite", "its samples are so large that frames overflow")
         norms: NDArray[np.floating] = heard.norms
+        speech = None
         if self.settings.method != "norm-peaks":
             norms = scaled_norms(norms, self.settings.voicing.strategy)
-        found, bounded = syllables(heard.frames.read, norms, heard.loudness, self.settings)
+            speech = norms > self.settings.voicing.threshold
+        found, bounded = syllables(heard.frames.read, norms, heard.loudness, self.settings, self._rate)
         means = [heard.frames.read(first, last).mean(axis=0) for first, last in found.tolist()]
         features = np.stack(means) if means else np.empty((0, self._listener.config.dim), np.float32)
         every = heard.frames.read(0, heard.frames.count) if self._features else None
-        return Syllables(found / self._rate, found, features, every, heard.frames.count, heard.seconds, bounded)
+        return Syllables(found / self._rate, found, features, every, heard.frames.count, heard.seconds, bounded, speech)

@@ -127,6 +127,14 @@ class SegmentSettings:
         if self.layer < 1:
             raise InputError(f"layer {self.layer}: layers count from 1")
 
+    def applied(self) -> dict[str, object]:
+        """Return, by name, the settings that the method heeds."""
+        made: dict[str, object] = {"method": self.method, "norm layer": self.voicing.layer}
+        of_method = {"minimum-cut": self.minimum_cut, "greedy": self.greedy, "norm-peaks": self.norm_peaks}[self.method]
+        if self.method != "norm-peaks":
+            made |= {f"voicing {name}": value for name, value in vars(self.voicing).items() if name != "layer"}
+        return made | vars(of_method)
+
 
 PRESETS: dict[str, SegmentSettings] = {
     # cheoljun95/sdhubert as of December 2024, which is what its commands do

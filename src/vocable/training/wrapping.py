@@ -49,7 +49,9 @@ class Wrapped:
                 block.compile(dynamic=True)  # batches are of all lengths
         if world.size > 1 and not self._fsdp:
             on = [world.device.index] if world.device.type == "cuda" else None
-            self.model = nn.parallel.DistributedDataParallel(model, device_ids=on, find_unused_parameters=leaves_out)
+            self.model = nn.parallel.DistributedDataParallel(
+                model, device_ids=on, find_unused_parameters=leaves_out, broadcast_buffers=False
+            )
         self.optimizer = optimizer_of(model, settings.optimizer, world.device)
 
     def accumulating(self, more: bool) -> AbstractContextManager[Any]:
