@@ -2,8 +2,9 @@
 
     python benchmarks/melhubert_step.py [--rounds N]
 
-Both are vocable's, of base size with the recipes' dropout, on ten seconds, half of it hidden, with 500 labels. Log-mel frames are
-made before, as a training makes them in a thread of their own.
+All are of base size with the recipes' dropout, on ten seconds, half of it hidden, with 500 labels. Log-mel frames are made
+before, as a training makes them in a thread of their own. transformers' HuBERT, which has no loss for it, is measured with
+vocable's.
 """
 
 from __future__ import annotations
@@ -46,6 +47,33 @@ def _step(stacked: int, kind: str, case: dict[str, Any], seed: int, clock: Clock
     return timed_loss(lambda: objective(batch).loss / asked, list(objective.parameters()), kind, clock)
 
 
+def _transformers(case: dict[str, Any], seed: int, clock: Clock) -> dict[str, Any]:
+    import torch
+    from torch import nn
+    from torch.nn import functional
+    from transformers import HubertConfig, HubertModel
+
+    from vocable.pretraining.hubert import LabelHead
+    from vocable.pretraining.loss_settings import LossSettings
+
+    torch.manual_seed(0)
+    rates = dict.fromkeys(("hidden_dropout", "attention_dropout", "feat_proj_dropout"), case["dropout"])
+    body = HubertModel(HubertConfig(**rates, layerdrop=0.0, activation_dropout=0.0, mask_time_prob=0.05)).train()
+    head = LabelHead(768, [LABELS], LossSettings())
+    audio, frames = torch.randn(1, SECONDS * 16_000) / 10, (SECONDS * 16_000 - 400) // 320 + 1
+    mask = torch.zeros(1, frames, dtype=torch.bool)
+    for start in range(5, frames - 10, 20):
+        mask[:, start : start + 10] = True
+    hidden, labels = mask.flatten(), torch.randint(0, LABELS, (int(mask.sum()),))
+
+    def loss() -> Any:
+        made = body(audio, mask_time_indices=mask).last_hidden_state
+        return functional.cross_entropy(head(made.flatten(0, 1)[hidden])[0], labels)
+
+    return timed_loss(loss, list(nn.ModuleList([body, head]).parameters()), "float32", clock)
+
+
+benchmark.contender("transformers' HuBERT, float32")(_transformers)
 for precision in ("float32", "bfloat16"):
     for name, stacked in (("HuBERT", 0), ("MelHuBERT, 20 ms", 2), ("MelHuBERT, 10 ms", 1)):
         benchmark.contender(f"{name}, {precision}")(partial(_step, stacked, precision))
