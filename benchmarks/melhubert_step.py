@@ -4,7 +4,7 @@
 
 All are of base size with the recipes' dropout, on ten seconds, half of it hidden, with 500 labels. Log-mel frames are made
 before, as a training makes them in a thread of their own. transformers' HuBERT, which has no loss for it, is measured with
-vocable's.
+vocable's; "the usual way" is `pretraining_step.py`'s.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from harness import Benchmark, Clock
-from pretraining_step import DROPOUT, LABELS, SECONDS, timed_loss
+from pretraining_step import DROPOUT, LABELS, SECONDS, timed_loss, usual
 
 benchmark = Benchmark(
     "melhubert_step", "A step of pretraining, base size, 10 s, forward and backward, single-threaded",
@@ -74,6 +74,7 @@ def _transformers(case: dict[str, Any], seed: int, clock: Clock) -> dict[str, An
 
 
 benchmark.contender("transformers' HuBERT, float32")(_transformers)
+benchmark.contender("HuBERT the usual way (fairseq, minimal_hubert), float32")(partial(usual, "float32"))
 for precision in ("float32", "bfloat16"):
     for name, stacked in (("HuBERT", 0), ("MelHuBERT, 20 ms", 2), ("MelHuBERT, 10 ms", 1)):
         benchmark.contender(f"{name}, {precision}")(partial(_step, stacked, precision))

@@ -69,7 +69,7 @@ def _vocable(kind: str, case: dict[str, Any], seed: int, clock: Clock) -> dict[s
     return timed_loss(lambda: objective(batch).loss / asked, list(objective.parameters()), kind, clock)
 
 
-def _usual(kind: str, case: dict[str, Any], seed: int, clock: Clock) -> dict[str, Any]:
+def usual(kind: str, case: dict[str, Any], seed: int, clock: Clock) -> dict[str, Any]:
     import torch
     from torch import nn
 
@@ -176,7 +176,7 @@ def usual_body(dropout: float) -> Any:
 
 for precision in ("float32", "bfloat16"):
     benchmark.contender(f"vocable, {precision}")(partial(_vocable, precision))
-    benchmark.contender(f"the usual way, {precision}")(partial(_usual, precision))
+    benchmark.contender(f"the usual way, {precision}")(partial(usual, precision))
     benchmark.contender(f"transformers' model, vocable's loss, {precision}")(partial(_transformers, precision))
 
 
