@@ -401,3 +401,10 @@ def test_groups_are_kept_in_the_codebooks_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="groups should be a whole number"):
         Codebook(np.eye(4, dtype=np.float32), groups=np.array([0, 1]))
     assert MismatchError is not None
+
+
+def test_a_dry_run_says_what_cutting_takes_and_does_nothing(cli: Cli, audio: Path, encoder: Path, tmp_path: Path) -> None:
+    said = cli("syllables", "segment", audio, "--encoder", encoder, "--out", tmp_path / "cut", *LAYERS, "--dry-run")
+    assert "usable utterances" in said
+    assert "about" in said
+    assert not (tmp_path / "cut").exists()

@@ -47,9 +47,9 @@ def read_pickled_arrays(path: Path) -> dict[str, NDArray[Any]]:
         UnsafeFileError: the file asks for a function or class that no array needs.
         InputError: it is damaged, or something else.
     """
-    content = path.read_bytes()
-    if len(content) > LARGEST_MODEL:
+    if path.stat().st_size > LARGEST_MODEL:
         raise InputError(f"{path} is too large for the arrays of an utterance: give another file")
+    content = path.read_bytes()
     try:
         head = io.BytesIO(content)
         version = npy_format.read_magic(head)

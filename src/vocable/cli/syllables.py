@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from vocable.cli.given_options import spelled
 from vocable.cli.options import Audio, Names, Part, Running
-from vocable.cli.tables import report_others, report_skipped
+from vocable.cli.tables import print_table, report_others, report_skipped
 from vocable.errors import InputError
 from vocable.execution.processor import available_cores
 from vocable.features.encoder_layer import EncoderFile, Precision, resolved_precision
@@ -111,6 +111,7 @@ def segment(
     form: Names = ("txt", "features"),
     strict: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
     precision: Precision = "float32",
     waveform_normalization: WaveformNormalization | None = None,
     mean_std: Path | None = None,
@@ -138,6 +139,8 @@ def segment(
         Make any unusable file an error.
     overwrite
         Replace segments of something else.
+    dry_run
+        Say what would be done, how long it takes and what it needs, and do nothing.
     precision
         bfloat16 is faster where the device is; auto takes it there.
     waveform_normalization
@@ -153,7 +156,12 @@ def segment(
     job = SyllableJob(encoder=file, segment=cutting.settings(), corpus=audio, forms=tuple(form))
     if audio.sample_rate != job.spec.sample_rate and spelled(["sample_rate"]):
         raise InputError(f"--sample-rate {audio.sample_rate}: the encoder takes audio at {job.spec.sample_rate} Hz; leave it out")
-    with opened_sources([first, *more], out, audio, kept=True) as source:
+    with opened_sources([first, *more], out, audio, kept=not dry_run) as source:
+        if dry_run:
+            from vocable.recipes.plan import plan_syllables
+
+            print_table(f"{first} would be cut into {out}", plan_syllables(source, job, work).rows())
+            return
         made = cut_syllables(source, out, job, work, strict, overwrite)
     if made.missing:
         report_others(made.missing, "segments.json")

@@ -57,7 +57,7 @@ class EncoderRunner:
 
         from vocable.execution.threads import torch_single_threaded
 
-        with torch.inference_mode(), torch_single_threaded(), _float32_products(self._device):
+        with torch.inference_mode(), torch_single_threaded(), float32_products(self._device):
             parts = [part for number, waveform in enumerate(waveforms) for part in self._parts(number, waveform, chunking)]
             counts = [0] * len(waveforms)
             for part in parts:
@@ -128,7 +128,7 @@ class EncoderRunner:
 
 
 @contextmanager
-def _float32_products(device: torch.device) -> Iterator[None]:
+def float32_products(device: torch.device) -> Iterator[None]:
     """Let a GPU multiply float32 as float32: by default it takes ten bits of it in convolutions."""
     import torch
 

@@ -30,6 +30,7 @@ from vocable.recipes.fitting import FitSettings, require_frames_for, sampled_row
 from vocable.recipes.frames import FrameChoice, base_made, require_speakers_for, spec_of
 from vocable.recipes.label_preparation import Preparation, claim_on
 from vocable.recipes.manifests import Splitting
+from vocable.recipes.syllable_segments import SyllableJob
 from vocable.units.units import unit_type
 
 _PROBE_SECONDS = 30.0  # of audio: a few hundredths of a second of work
@@ -41,6 +42,7 @@ _TORCH_BYTES = 500 << 20
 _PASSES = 24  # of k-means over all frames of its sample, those over parts of it included
 _HELD = 4 << 30  # bytes of frames that a fit keeps
 _ROW_BYTES = 80  # of a manifest
+_SYLLABLES = 4.7  # a second, of SD-HuBERT's
 _RUN = 2.2  # frames until the unit changes, for MFCC and 100 clusters
 
 
@@ -155,6 +157,35 @@ def plan_units(
     pipeline = FramePipeline(base, context=spec.context, encoder=encoder)
     statistics = int(codebook.normalization.scope == "speaker")
     return _plan(opened, pipeline, work, 1, statistics, clusters=len(codebook), forms=forms)
+
+
+def plan_syllables(source: Path, job: SyllableJob, work: Work) -> Plan:
+    """Estimate what cutting audio into syllables takes.
+
+    Raises:
+        InputError: what the work itself would refuse.
+    """
+    corpus = replace(job.corpus, sample_rate=job.spec.sample_rate)
+    opened = _opened(source, corpus, work)
+    deepest = job.encoder.spec(max(job.segment.layer, job.segment.voicing.layer))
+    pipeline = FramePipeline(deepest, encoder=job.encoder)
+    manifest, width = opened.manifest, 4 * deepest.dim
+    frames = sum(deepest.frame_count(samples) for samples in manifest.samples.tolist())
+    segment = sum(
+        size
+        for form, size in {"txt": 15, "features": width, "textgrid": 110, "audacity": 20, "jsonl": 14}.items()
+        if form in job.forms
+    )
+    return Plan(
+        utterances=len(manifest),
+        frames=frames,
+        written=round(_SYLLABLES * manifest.seconds * segment) + frames * width * ("frames" in job.forms),
+        memory=work.workers * _worker_bytes(pipeline),
+        time=manifest.seconds / work.nshard / _measured_rate(manifest, pipeline) / work.workers,
+        seconds=manifest.seconds,
+        skipped=count_reasons(opened.skipped),
+        part=_part(work),
+    )
 
 
 def plan_dump(source: Path, corpus: CorpusSettings, frames: FrameChoice, work: Work) -> Plan:

@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +26,7 @@ from vocable.evaluation.unit_quality import SILENCES
 from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import progress
 from vocable.features.encoder_layer import EncoderFile, EncoderLayer
-from vocable.features.encoder_runner import normalized_waveform
+from vocable.features.encoder_runner import float32_products, normalized_waveform
 from vocable.models.inference import prepared
 from vocable.models.taps import Tap
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_usable
@@ -145,10 +146,16 @@ def _words(timeline: Timeline, of_phones: bool) -> tuple[tuple[str, ...], tuple[
     return tuple(words), tuple(times)
 
 
+@lru_cache(maxsize=1)
+def _decoded(path: Path, rate: int) -> Waveform:
+    """Return a file's waveform; clips of one file follow one another."""
+    return read_waveform(path, rate)
+
+
 def _samples(root: Path, clip: Clip, rate: int, least: int) -> Waveform:
     path = root / clip.file
     try:
-        waveform = read_waveform(path, rate)
+        waveform = _decoded(path, rate)
     except AudioFault as fault:
         raise InputError(f"{path} can't be used ({fault}): give the folder that the triplets' files are in") from fault
     part = waveform[math.floor(clip.start * rate) : math.ceil(clip.end * rate)]
@@ -176,7 +183,7 @@ def _by_aggregator(checkpoint: EncoderCheckpoint, how: Description, device: str)
     assert stack is not None
 
     def describe(waveforms: Sequence[Waveform]) -> Vectors:
-        with torch.inference_mode():
+        with torch.inference_mode(), float32_products(place):
             frames = [stack(torch.from_numpy(normalized_waveform(item, config)).to(place)) for item in waveforms]
             found = encoder.sentences(frames, [layer])[layer].float().cpu()
             return list((found if head is None else head.projection(found)).numpy())
