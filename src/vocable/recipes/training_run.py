@@ -57,14 +57,10 @@ def _claim(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder for the run")
-    others = (
-        [item for item in out.iterdir() if not item.match("run*.jsonl") and item.name not in (".lock", NAME)]
-        if out.is_dir()
-        else []
-    )
+    out.mkdir(parents=True, exist_ok=True)
+    others = [item for item in out.iterdir() if not item.match("run*.jsonl") and item.name not in (".lock", NAME)]
     if others and not (out / "settings.json").exists():
         raise InputError(f"{out} holds something that is no training: give another folder")
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def plain_values(value: Any) -> Any:
