@@ -2,9 +2,9 @@
 
     python benchmarks/two_levels.py [--segments N]
 
-Segments are made: 5,000 kinds of syllables, each about a centre. The whole is one run in a process of its own, with all cores,
-whose peak memory is that of segments, both levels and everything loaded; units are compared with those of scikit-learn's k-means
-on the same centroids.
+Segments are made: 5,000 kinds of syllables, few of them frequent, most rare, each said in ways that differ along 64 directions and
+a little along all. The whole is one run in a process of its own, with all cores, whose peak memory is that of segments, both levels
+and everything loaded; units are compared with those of scikit-learn's k-means on the same centroids.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from harness import RESULTS, machine, peak_mib, versions
 from numpy.typing import NDArray
 
-_KINDS, _DIM = 5000, 768
+_KINDS, _DIRECTIONS, _DIM = 5000, 64, 768
 
 
 def main() -> None:
@@ -49,13 +49,17 @@ def main() -> None:
 
 def _made(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
     """Return segments in parts of 20,000."""
-    centres = np.random.default_rng(7).standard_normal((_KINDS, _DIM)).astype(np.float32)
+    world = np.random.default_rng(7)
+    centres = world.standard_normal((_KINDS, _DIM)).astype(np.float32)
+    directions = world.standard_normal((_DIRECTIONS, _DIM)).astype(np.float32)
+    frequencies = 1 / (np.arange(_KINDS) + 10)
     drawn = np.random.default_rng(seed)
     parts = []
     for first in range(0, count, 20_000):
         size = min(20_000, count - first)
-        noise = drawn.standard_normal((size, _DIM), dtype=np.float32)
-        parts.append(centres[drawn.integers(0, _KINDS, size)] + 0.7 * noise)
+        kinds = drawn.choice(_KINDS, size, p=frequencies / frequencies.sum())
+        ways = 0.15 * drawn.standard_normal((size, _DIRECTIONS), dtype=np.float32) @ directions
+        parts.append(centres[kinds] + ways + 0.3 * drawn.standard_normal((size, _DIM), dtype=np.float32))
     return parts
 
 

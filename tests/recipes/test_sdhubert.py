@@ -172,6 +172,13 @@ def test_two_processes_keep_one_centre_and_learn_what_one_does(
         torch.testing.assert_close(two[name], one[name], atol=2e-5, rtol=1e-4, msg=name)
 
 
+def test_a_dry_run_says_what_it_takes_and_does_nothing(backbone: Path, librispeech: Path, tmp_path: Path, cli: Cli) -> None:
+    said = cli(*command(backbone, librispeech, tmp_path / "run", "--dry-run", "--threads", "1"))
+    for words in ("are learnt, of which", "8 of 8 are long enough", "6 of", "GiB each", "with one process"):
+        assert words in said, said
+    assert not (tmp_path / "run").exists()
+
+
 def test_quirks_of_the_authors_code_are_asked_for(backbone: Path, librispeech: Path, tmp_path: Path, cli: Cli) -> None:
     out = tmp_path / "run"
     cli(*command(backbone, librispeech, out, "reference_quirks=true"))

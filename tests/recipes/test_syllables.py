@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -73,6 +74,24 @@ def test_a_corpus_is_cut_in_all_forms(cli: Cli, audio: Path, encoder: Path, tmp_
     assert "done already" in cli(
         "syllables", "segment", audio, "--encoder", encoder, "--out", tmp_path / "cut", *LAYERS, "--form", forms
     )
+
+
+def test_frames_are_written_in_parts(
+    cli: Cli, audio: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("syllables", "segment", audio, "--encoder", encoder, *LAYERS, "--form", "frames", "--workers", 1)
+    cli(*command, "--out", tmp_path / "cut")
+    monkeypatch.setattr("vocable.recipes.syllable_segments._AT_ONCE", 7)
+    monkeypatch.setattr("vocable.syllables.hearing._IN_MEMORY", 0)  # in a file
+    cli(*command, "--out", tmp_path / "parts")
+    files = sorted((tmp_path / "cut").rglob("*_feature.npy"))
+    assert len(files) == 9
+    for file in files:
+        content = file.read_bytes()
+        assert (tmp_path / "parts" / file.relative_to(tmp_path / "cut")).read_bytes() == content
+        held = io.BytesIO()
+        np.save(held, np.load(file))
+        assert held.getvalue() == content
 
 
 def test_the_bytes_do_not_depend_on_workers_blocks_or_shards(
@@ -198,9 +217,11 @@ def test_other_methods_run(cli: Cli, audio: Path, encoder: Path, tmp_path: Path,
     assert StoredSegments(tmp_path).of("u6").segments.shape[1] == 2
 
 
-def test_segments_are_clustered_on_two_levels_and_labelled(cli: Cli, segments: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("algorithm", ["lloyd", "minibatch"])
+def test_segments_are_clustered_on_two_levels_and_labelled(cli: Cli, segments: Path, tmp_path: Path, algorithm: str) -> None:
     book = tmp_path / "km" / "book.safetensors"
-    command = ("syllables", "cluster", segments, "--out", book, "--n-clusters", 12, "--n-clusters-agglomerative", 5)
+    sizes = "--n-clusters", 12, "--n-clusters-agglomerative", 5
+    command = ("syllables", "cluster", segments, "--out", book, *sizes, "--algorithm", algorithm)
     assert "12 clusters in 5 groups" in cli(*command)
     assert "done already" in cli(*command)
     made = read_codebook(book)
@@ -303,7 +324,7 @@ def test_pickled_segments_of_the_authors_code_are_read_and_hostile_ones_are_not(
 def test_both_levels_are_fitted_with_the_segments_gone() -> None:
     drawn = np.random.default_rng(0)
     parts = [drawn.standard_normal((300, 6)).astype(np.float32) for _ in range(3)]
-    made = fitted_levels(parts, TwoLevels(clusters=30, groups=7, algorithm="lloyd"))
+    made = fitted_levels(parts, TwoLevels(clusters=30, groups=7))
     assert parts == []
     assert len(made) == 30
     assert made.n_groups == 7

@@ -181,7 +181,7 @@ def cluster(
     out: Path,
     n_clusters: int = 16384,
     n_clusters_agglomerative: int = 4096,
-    algorithm: Literal["lloyd", "minibatch"] = "minibatch",
+    algorithm: Literal["lloyd", "minibatch"] = "lloyd",
     n_init: int | None = None,
     max_iter: int = 100,
     seed: int = 0,
@@ -202,9 +202,9 @@ def cluster(
     n_clusters_agglomerative
         Units that these are put together to; 0 for one level.
     algorithm
-        minibatch: scikit-learn's MiniBatchKMeans with the settings of SD-HuBERT's code; lloyd: on growing samples, then all.
+        lloyd: on growing samples, then all segments; minibatch: scikit-learn's, with the settings of SD-HuBERT's code.
     n_init
-        Starts, of which the best is kept; by default 5 for minibatch and 1 for lloyd.
+        Starts, of which the best is kept; by default 1 for lloyd and 5 for minibatch.
     max_iter
         Passes over all segments at most.
     seed

@@ -107,6 +107,7 @@ def sdhubert(
     threads: int | None = None,
     processes: int = 1,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Train an SD-HuBERT: sentences told by a student as its own slower self tells them, from which syllables emerge.
 
@@ -130,12 +131,19 @@ def sdhubert(
         How many share the work on this machine.
     overwrite
         Begin anew where a training with other settings or data stands.
+    dry_run
+        Look over data and settings, try one micro-batch, say what the training will take, and do nothing.
     """
     from vocable.recipes.sdhubert_settings import read_sdhubert_settings
 
     if processes < 1:
         raise InputError(f"--processes {processes}: give 1 or more")
     settings = read_sdhubert_settings(config, options if init is None else (*options, f"backbone={json.dumps(init)}"))
+    if dry_run:
+        from vocable.recipes.training_plan import plan_sdhubert
+
+        print_table(f"a training in {out}", plan_sdhubert(settings, device, threads))
+        return
     from vocable.recipes.sdhubert_training import check_sdhubert, train_sdhubert
 
     launch(processes, lambda: check_sdhubert(settings, device, processes))

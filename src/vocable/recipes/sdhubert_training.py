@@ -116,8 +116,12 @@ def _require_audio(settings: SdhubertSettings) -> None:
         require_source(source)
 
 
-def _manifest(sources: Sequence[Path], settings: SdhubertSettings, config: EncoderConfig, out: Path, world: World) -> Manifest:
-    """Return the audio in folders and manifests; the first process looks through them, the others read what it found."""
+def manifest_of(sources: Sequence[Path], settings: SdhubertSettings, config: EncoderConfig, out: Path, world: World) -> Manifest:
+    """Return the audio in folders and manifests; the first process looks through them, the others read what it found.
+
+    Raises:
+        InputError: there is none that can be used.
+    """
     corpus = CorpusSettings(ext=settings.data.ext, sample_rate=config.sample_rate)
     found = None
     for turn in (True, False):
@@ -132,6 +136,15 @@ def _manifest(sources: Sequence[Path], settings: SdhubertSettings, config: Encod
     return found.manifest
 
 
+def sentence_audio(settings: SdhubertSettings, manifest: Manifest, config: EncoderConfig) -> SentenceAudio:
+    """Return what is learnt from.
+
+    Raises:
+        InputError: no utterance is long enough.
+    """
+    return SentenceAudio(AudioInputs(manifest, config), config, settings.batches, settings.perturbation, settings.training.seed)
+
+
 def _trainer(
     settings: SdhubertSettings,
     begun: tuple[SentenceDistillation, EncoderConfig, str],
@@ -140,11 +153,11 @@ def _trainer(
     beside: Mapping[str, bytes],
 ) -> Trainer:
     objective, config, digest = begun
-    manifest = _manifest(settings.data.train, settings, config, out, world)
-    train = SentenceAudio(AudioInputs(manifest, config), config, settings.batches, settings.perturbation, settings.training.seed)
+    manifest = manifest_of(settings.data.train, settings, config, out, world)
+    train = sentence_audio(settings, manifest, config)
     valid = None
     if settings.data.valid:
-        other = AudioInputs(_manifest(settings.data.valid, settings, config, out, world), config)
+        other = AudioInputs(manifest_of(settings.data.valid, settings, config, out, world), config)
         valid = SentenceAudio(other, config, settings.batches, _UNCHANGED, _VALIDATION_SEED)
 
     def export(weights: dict[str, Tensor], folder: Path) -> None:

@@ -18,7 +18,8 @@ from vocable.audio.decoding import LIBSNDFILE_EXTENSIONS, MEDIA_EXTENSIONS
 from vocable.checkpoints.pickled_arrays import is_pickled, read_pickled_arrays
 from vocable.errors import InputError, sentence_of
 from vocable.recipes.making import MARK
-from vocable.recipes.syllable_segments import FEATURES, FORMAT, FRAMES, HEADER, SEGMENTS
+from vocable.recipes.segment_files import FEATURES, FRAMES, SEGMENTS
+from vocable.recipes.syllable_segments import FORMAT, HEADER
 
 KNOWN_EXTENSIONS = LIBSNDFILE_EXTENSIONS | MEDIA_EXTENSIONS
 _OTHER = "_segment.txt"  # as the authors' code spelled it, where its README has our ending

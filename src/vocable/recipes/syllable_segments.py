@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,26 +29,21 @@ from vocable.features.encoder_layer import EncoderFile
 from vocable.features.pipeline import skipped_rows
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_usable
 from vocable.recipes.making import Making, begun, making_in
+from vocable.recipes.segment_files import ENDINGS, FORMS, NPY_HEADER, SEGMENTS, path_of, write_syllables
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
 from vocable.recipes.workplace import Claim, open_workplace
-from vocable.syllables.hearing import Recording
+from vocable.syllables.hearing import FrameStore, Recording
+from vocable.syllables.minimum_cut import Frames
 from vocable.syllables.norm_peaks import require_scipy
 from vocable.syllables.overlap_add import OVERLAP, WINDOW
 from vocable.syllables.segmenter import Segmenter, Syllables
 from vocable.syllables.settings import SegmentSettings
-from vocable.timelines.audacity import audacity_lines
-from vocable.timelines.textgrid import write_textgrid
-from vocable.timelines.timeline import Timeline
 
 HEADER = "segments.json"
 FORMAT = "vocable.segments/1"
-SEGMENTS, FEATURES, FRAMES = "_segments.txt", "_segmentfeature.npy", "_feature.npy"
-"""Endings of an utterance's files: its segments' times, what describes each, and all its frames."""
 _STAGE = "syllables"
-_ENDINGS = {"txt": SEGMENTS, "features": FEATURES, "frames": FRAMES, "textgrid": ".TextGrid", "audacity": ".audacity.txt"}
-FORMS = (*_ENDINGS, "jsonl")
 _JSONL = "segments.jsonl"
-_NPY_HEADER = 128
+_AT_ONCE = 1024  # frames that are written together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,12 +183,12 @@ class _Corpus:
                 else ""
             )
             for name in filter(None, names.split("\n")):
-                for ending in _ENDINGS.values():
+                for ending in ENDINGS.values():
                     path_of(self.out, name, ending).unlink(missing_ok=True)
 
     def _refuse_foreign(self) -> None:
         for name in self.manifest.ids:
-            for ending in _ENDINGS.values():
+            for ending in ENDINGS.values():
                 if (path := path_of(self.out, name, ending)).exists():
                     raise InputError(f"{path} is there already, and isn't of this command: give another folder, or --overwrite")
 
@@ -213,10 +207,10 @@ class _Corpus:
 
     def _is_whole(self, name: str, segments: int, frames: int) -> bool:
         width = 4 * self.job.spec.dim
-        wanted = {"features": _NPY_HEADER + segments * width, "frames": _NPY_HEADER + frames * width}
+        wanted = {"features": NPY_HEADER + segments * width, "frames": NPY_HEADER + frames * width}
         for form in self.job.forms:
-            if form in _ENDINGS:
-                path = path_of(self.out, name, _ENDINGS[form])
+            if form in ENDINGS:
+                path = path_of(self.out, name, ENDINGS[form])
                 try:
                     size = path.stat().st_size
                 except OSError:
@@ -286,11 +280,6 @@ def require_inside(manifest: Manifest) -> None:
             raise InputError(f"the utterance {name!r} would be written outside the folder: give it another id in the manifest")
 
 
-def path_of(folder: Path, utterance: str, ending: str) -> Path:
-    """Return where an utterance's file of a kind is."""
-    return folder / f"{utterance}{ending}"
-
-
 @dataclass(frozen=True)
 class _CutBlocks:
     """A job: the syllables of a block, whose files are written."""
@@ -299,7 +288,7 @@ class _CutBlocks:
     out: Path
 
     def open(self, device: str) -> Callable[[Any], Payload]:
-        segmenter = Segmenter(self.job.encoder, self.job.segment, device=device, features="frames" in self.job.forms)
+        segmenter = Segmenter(self.job.encoder, self.job.segment, device=device)
         cutters = 1 if device == "cpu" else min(8, available_cores())
 
         def run(given: Block | _Again) -> Payload:
@@ -312,15 +301,22 @@ class _CutBlocks:
                     out = Skipped.of(item.path, made)
                     skipped.append([row, out.path, out.reason, out.detail])
                     continue
-                if not self.job.silent_frames and made.features is not None and made.speech is not None:
-                    made.features[~made.speech] = 0
-                write_syllables(self.out, item.id, made, self.job.forms)
+                cut, frames = made
+                write_syllables(self.out, item.id, cut, self._kept(cut, frames), self.job.forms)
                 rows.append(row)
-                found.append(made)
+                found.append(cut)
             names = [block.utterances[row].id for row in rows]
             return _packed(rows, names, found), {"skipped": skipped, "bounded": sum(item.bounded for item in found)}
 
         return run
+
+    def _kept(self, cut: Syllables, frames: FrameStore) -> Iterator[Frames]:
+        """Yield the frames as they are to be written, some at a time."""
+        for first in range(0, frames.count, _AT_ONCE):
+            part = frames.read(first, min(frames.count, first + _AT_ONCE))
+            if not self.job.silent_frames and cut.speech is not None:
+                part = np.where(cut.speech[first : first + len(part), None], part, np.float32(0))
+            yield part
 
     @staticmethod
     def _recording(block: Block, item: Utterance) -> Recording:
@@ -337,46 +333,3 @@ def _packed(rows: list[int], names: list[str], found: list[Syllables]) -> bytes:
             "segments": np.concatenate([np.empty((0, 2), np.int64), *(item.frames for item in found)]),
         }
     )
-
-
-def write_syllables(folder: Path, name: str, made: Syllables, forms: Sequence[str]) -> None:
-    """Write an utterance's files.
-
-    Args:
-        folder: of all files.
-        name: the utterance's.
-        made: its syllables.
-        forms: of `FORMS`.
-    """
-    if "features" in forms:
-        _write(path_of(folder, name, FEATURES), _npy(made.segment_features))
-    if "frames" in forms and made.features is not None:
-        _write(path_of(folder, name, FRAMES), _npy(made.features))
-    labels = Timeline(made.segments[:, 0], made.segments[:, 1], ("",) * len(made.segments))
-    if "textgrid" in forms:
-        _write(path_of(folder, name, ".TextGrid"), write_textgrid(numbered(labels), made.seconds, "syllables").encode())
-    if "audacity" in forms:
-        _write(path_of(folder, name, ".audacity.txt"), audacity_lines(numbered(labels)).encode())
-    if "txt" in forms:
-        _write(path_of(folder, name, SEGMENTS), segment_lines(made.segments).encode())
-
-
-def numbered(timeline: Timeline) -> Timeline:
-    """Return intervals labelled by their numbers, from 1, since an empty label says that nobody speaks."""
-    return replace(timeline, labels=tuple(str(number) for number in range(1, len(timeline) + 1)))
-
-
-def segment_lines(segments: NDArray[np.floating]) -> str:
-    """Return segments as SD-HuBERT's authors write them: a line `start, end` for each, in seconds with 3 decimals."""
-    return "".join(f"{start:.3f}, {end:.3f}\n" for start, end in segments.tolist())
-
-
-def _npy(array: NDArray[Any]) -> bytes:
-    held = io.BytesIO()
-    np.save(held, array, allow_pickle=False)
-    return held.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with replacing(path) as file:
-        file.write(content)

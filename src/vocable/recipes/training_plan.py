@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from vocable.execution.progress import duration
+from vocable.pretraining.hubert import HubertObjective
 from vocable.recipes.hubert_settings import HubertSettings
 from vocable.recipes.hubert_training import labelled_audio, made_objective
+from vocable.recipes.sdhubert_settings import SdhubertSettings
+from vocable.recipes.sdhubert_training import begun_objective, manifest_of, sentence_audio
 from vocable.recipes.training_data import TrainingData
 from vocable.recipes.training_run import share_cores
+from vocable.syllables.distillation import SentenceDistillation
+from vocable.training.batches import BatchSettings
+from vocable.training.objective import Data, Stepping
+from vocable.training.settings import TrainingSettings
 from vocable.training.world import World, place_of
 
 _BYTES = 4
@@ -30,36 +40,78 @@ def plan_training(settings: HubertSettings, device: str, threads: int | None) ->
     data = TrainingData.read(settings.data, config)
     objective, _ = made_objective(settings, config, data.clusters, data.corpus)
     source = labelled_audio(settings, config, data.train, settings.training.seed)
-    share_cores(world, threads)
-    objective.to(world.device).train()
-    made = source.make(0)
-    tried = made.batch.to(world.device)
-    half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(settings.training.precision)
-    for _ in range(2):  # the first warms up
-        begun = time.monotonic()
-        with torch.autocast(world.device.type, half or torch.bfloat16, enabled=half is not None):
-            loss = objective(tried).loss / objective.weight(tried)
-        loss.backward()
+    inputs = data.train.inputs
+    plan = _Plan(
+        objective, sum(item.numel() for item in objective.head.parameters()), source, settings.batches, settings.training
+    )
+    labels = ", ".join(f"{count:,} at {item.rate:g} a second" for count, item in zip(data.clusters, data.train.sets, strict=True))
+    return plan.rows(world, threads, len(inputs.ids), inputs.seconds, {"labels": labels})
+
+
+def plan_sdhubert(settings: SdhubertSettings, device: str, threads: int | None) -> dict[str, Any]:
+    """Return what a training of SD-HuBERT will take, by name; one micro-batch goes forward and backward to tell the time.
+
+    Raises:
+        InputError: something given can't be used.
+    """
+    settings = settings.resolved()
+    world = World(device=place_of(device))
+    objective, config, _ = begun_objective(settings)
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = manifest_of(settings.data.train, settings, config, Path(folder), world)
+    source = sentence_audio(settings, manifest, config)
+    in_head = sum(item.numel() for item in objective.distillation.parameters())
+    plan = _Plan(objective, in_head, source, settings.batches, settings.training)
+    return plan.rows(world, threads, len(manifest), manifest.seconds, {})
+
+
+@dataclass(frozen=True)
+class _Plan:
+    objective: HubertObjective | SentenceDistillation
+    in_heads: int
+    """Parameters."""
+    source: Data
+    batches: BatchSettings
+    training: TrainingSettings
+
+    def rows(self, world: World, threads: int | None, utterances: int, seconds: float, labels: dict[str, str]) -> dict[str, Any]:
+        """Return what to show, after a micro-batch was tried."""
+        share_cores(world, threads)
+        tried, audio = self._tried(world)
+        learnt = sum(item.numel() for item in self.objective.parameters() if item.requires_grad)
+        held = sum(item.numel() for item in self.objective.state_dict().values())
+        micro = self.batches.micro_batches
+        epochs = self.training.steps * micro / self.source.micro_batches
+        state = _BYTES * (held + (_COPIES - 1) * learnt)
+        rows: dict[str, Any] = {
+            "parameters": f"{learnt / 1e6:,.1f} million are learnt, of which {self.in_heads / 1e6:,.2f} in heads",
+            "utterances": f"{self.source.utterances:,} of {utterances:,} are long enough",
+            "audio": f"{seconds / 3600:,.2f} h, gone through {epochs:,.1f} times",
+            **labels,
+            "steps": f"{self.training.steps:,} of {micro} micro-batches of up to {self.batches.micro_seconds:g} s",
+            "checkpoints": f"{state / 2**30:.2f} GiB each, up to {self.training.keep + 1}",
+            "one micro-batch": f"{tried:.2f} s for {audio:.1f} s of audio",
+            "time": f"{duration(tried * micro * self.training.steps)} with one process",
+        }
         if world.device.type == "cuda":
-            torch.cuda.synchronize(world.device)
-        seconds = time.monotonic() - begun
-    parameters, in_heads = (sum(item.numel() for item in part.parameters()) for part in (objective, objective.head))
-    micro = settings.batches.micro_batches
-    epochs = settings.training.steps * micro / source.micro_batches
-    whole = seconds * micro * settings.training.steps
-    rows: dict[str, Any] = {
-        "parameters": f"{parameters / 1e6:,.1f} million, of which {in_heads / 1e6:,.2f} in heads",
-        "utterances": f"{source.utterances:,} of {len(data.train.inputs.ids):,} are long enough",
-        "audio": f"{data.train.inputs.seconds / 3600:,.2f} h, gone through {epochs:,.1f} times",
-        "labels": ", ".join(
-            f"{count:,} at {item.rate:g} a second" for count, item in zip(data.clusters, data.train.sets, strict=True)
-        ),
-        "steps": f"{settings.training.steps:,} of {micro} micro-batches of up to {settings.batches.micro_seconds:g} s",
-        "checkpoints": f"{_COPIES * _BYTES * parameters / 2**30:.2f} GiB each, up to {settings.training.keep + 1}",
-        "one micro-batch": f"{seconds:.2f} s for {made.batch.seconds:.1f} s of audio",
-        "time": f"{duration(whole)} with one process",
-    }
-    if world.device.type == "cuda":
-        moments = 2 * _BYTES * parameters
-        rows["memory"] = f"{(torch.cuda.max_memory_allocated(world.device) + moments) / 2**30:.1f} GiB of the GPU"
-    return rows
+            moments = (_COPIES - 1) * _BYTES * learnt
+            rows["memory"] = f"{(torch.cuda.max_memory_allocated(world.device) + moments) / 2**30:.1f} GiB of the GPU"
+        return rows
+
+    def _tried(self, world: World) -> tuple[float, float]:
+        """Return the seconds that a micro-batch takes, and those of its audio."""
+        self.objective.to(world.device).train()
+        batch = self.source.make(0).batch.to(world.device)
+        half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.training.precision)
+        if isinstance(self.objective, Stepping):
+            self.objective.begin_step()
+        taken = 0.0
+        for _ in range(2):  # the first warms up
+            begun = time.monotonic()
+            with torch.autocast(world.device.type, half or torch.bfloat16, enabled=half is not None):
+                loss = self.objective(batch).loss / self.objective.weight(batch)
+            loss.backward()
+            if world.device.type == "cuda":
+                torch.cuda.synchronize(world.device)
+            taken = time.monotonic() - begun
+        return taken, batch.seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,7 +16,7 @@ from vocable.features.encoder_layer import EncoderFile, Precision
 from vocable.features.waveforms import as_waveforms
 from vocable.models.taps import Tap
 from vocable.syllables.cutting import syllables
-from vocable.syllables.hearing import Heard, Listener, Recording, Sound
+from vocable.syllables.hearing import FrameStore, Heard, Listener, Recording, Sound
 from vocable.syllables.merging import Segments
 from vocable.syllables.minimum_cut import Frames
 from vocable.syllables.norm_peaks import require_scipy
@@ -109,11 +109,13 @@ class Segmenter:
         Raises:
             AudioFault: one can't be used.
         """
-        found = list(self.found(sounds))
-        for item in found:
+        made = []
+        for item in self.found(sounds):
             if isinstance(item, AudioFault):
                 raise item
-        return [item for item in found if not isinstance(item, AudioFault)]
+            cut, frames = item
+            made.append(replace(cut, features=frames.read(0, frames.count)) if self._features else cut)
+        return made
 
     def heard(self, sounds: Sequence[Any]) -> list[Heard]:
         """Return what is heard in audio files and waveforms, uncut.
@@ -130,8 +132,8 @@ class Segmenter:
     def _heard(self, sounds: Sequence[Sound]) -> list[Heard | AudioFault]:
         return self._listener.whole(sounds) if self.settings.windows == "whole" else self._listener.in_windows(sounds)
 
-    def found(self, sounds: Sequence[Sound], cutters: int = 1) -> Iterator[Syllables | AudioFault]:
-        """Yield the syllables of each sound, or why it can't be used.
+    def found(self, sounds: Sequence[Sound], cutters: int = 1) -> Iterator[tuple[Syllables, FrameStore] | AudioFault]:
+        """Yield the syllables of each sound with its frames, which may be more than memory holds, or why it can't be used.
 
         Args:
             sounds: audio files and waveforms.
@@ -144,7 +146,7 @@ class Segmenter:
         with ThreadPoolExecutor(cutters) as threads:
             yield from threads.map(self._cut, heard)
 
-    def _cut(self, heard: Heard | AudioFault) -> Syllables | AudioFault:
+    def _cut(self, heard: Heard | AudioFault) -> tuple[Syllables, FrameStore] | AudioFault:
         if isinstance(heard, AudioFault):
             return heard
         if not np.isfinite(heard.norms).all():
@@ -157,5 +159,5 @@ class Segmenter:
         found, bounded = syllables(heard.frames.read, norms, heard.loudness, self.settings, self._rate)
         means = [heard.frames.read(first, last).mean(axis=0) for first, last in found.tolist()]
         features = np.stack(means) if means else np.empty((0, self._listener.config.dim), np.float32)
-        every = heard.frames.read(0, heard.frames.count) if self._features else None
-        return Syllables(found / self._rate, found, features, every, heard.frames.count, heard.seconds, bounded, speech)
+        made = Syllables(found / self._rate, found, features, None, heard.frames.count, heard.seconds, bounded, speech)
+        return made, heard.frames
