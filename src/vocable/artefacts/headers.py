@@ -121,6 +121,7 @@ def _is_whole(value: object, least: int, most: int) -> bool:
 
 TEXT: Kind[str] = Kind("text", lambda value: isinstance(value, str))
 OBJECT: Kind[Header] = Kind("an object", lambda value: isinstance(value, dict))
+LIST: Kind[list[Any]] = Kind("a list", lambda value: isinstance(value, list))
 NUMBER: Kind[float] = Kind("a number", _is_number)
 POSITIVE: Kind[float] = Kind("a number above 0", lambda value: _is_number(value) and value > 0)
 

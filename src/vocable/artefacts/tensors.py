@@ -17,13 +17,13 @@ from vocable.artefacts.writing import write_bytes
 from vocable.errors import InputError, sentence_of
 
 # One metadata key: safetensors keeps them in a hash map, whose order would change the bytes from run to run.
-_KEY = "vocable"
+KEY = "vocable"
 
 
 def write_tensors(path: Path, tensors: dict[str, NDArray[Any]], header: Header) -> None:
     """Write named arrays and a JSON header; equal content gives equal bytes."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    write_bytes(path, save(contiguous, {_KEY: canonical_json(header)}))
+    write_bytes(path, save(contiguous, {KEY: canonical_json(header)}))
 
 
 def read_tensors(path: Path, form: str) -> tuple[dict[str, NDArray[Any]], Header]:
@@ -33,9 +33,18 @@ def read_tensors(path: Path, form: str) -> tuple[dict[str, NDArray[Any]], Header
         InputError: the file can't be read, is cut short, isn't safetensors, or is of another form.
     """
     with _opened(path) as file:
-        header = _header(path, file.metadata()) or {}
-        require_form(path, header, form)
+        header = _of_form(path, file, form)
         return {name: _array(path, file, name) for name in file.keys()}, header  # noqa: SIM118 (not a mapping)
+
+
+def checked_header(path: Path, form: str) -> Header:
+    """Return the header of a whole file of `form`, whose arrays aren't read.
+
+    Raises:
+        InputError: the file can't be read, is cut short, isn't safetensors, or is of another form.
+    """
+    with _opened(path) as file:
+        return _of_form(path, file, form)
 
 
 def read_vector(path: Path, tensors: Mapping[str, NDArray[Any]], name: str, types: tuple[str, ...]) -> NDArray[Any]:
@@ -104,8 +113,14 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(reason) from error
 
 
+def _of_form(path: Path, file: Any, form: str) -> Header:
+    header = _header(path, file.metadata()) or {}
+    require_form(path, header, form)
+    return header
+
+
 def _header(path: Path, metadata: dict[str, str] | None) -> Header | None:
-    return parse_header(f"the header of {path}", metadata[_KEY]) if metadata and _KEY in metadata else None
+    return parse_header(f"the header of {path}", metadata[KEY]) if metadata and KEY in metadata else None
 
 
 def _array(path: Path, file: Any, name: str) -> NDArray[Any]:

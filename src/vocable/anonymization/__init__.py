@@ -1,0 +1,1 @@
+"""Voice anonymization: frames looked up in codebooks of other speakers, and made audible again."""
