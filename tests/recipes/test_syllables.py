@@ -114,11 +114,11 @@ def test_what_was_cut_is_not_cut_again_and_what_is_gone_is(
     written: list[str] = []
     write = syllable_segments.write_syllables
 
-    def killed(folder: Path, name: str, *rest: object) -> None:
+    def killed(folder: Path, name: str, *rest: object) -> dict[str, int]:
         if len(written) == 5:
             raise KeyboardInterrupt
         written.append(name)
-        write(folder, name, *rest)  # type: ignore[arg-type]
+        return write(folder, name, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(syllable_segments, "write_syllables", killed)
     cli(*command, fails=True)
@@ -126,7 +126,7 @@ def test_what_was_cut_is_not_cut_again_and_what_is_gone_is(
     with pytest.raises(InputError, match="is not finished"):
         StoredSegments(tmp_path / "cut")
     monkeypatch.setattr(
-        syllable_segments, "write_syllables", lambda folder, name, *rest: (written.append(name), write(folder, name, *rest))
+        syllable_segments, "write_syllables", lambda folder, name, *rest: written.append(name) or write(folder, name, *rest)
     )
     cli(*command)
     assert len(written) < 5 + 9

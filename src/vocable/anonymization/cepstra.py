@@ -26,7 +26,7 @@ SPEC = FeatureSpec(
 
 def cepstra_of(parts: SpeechParts, mean: Values) -> Values:
     """Return the cepstra of an utterance's envelope around its speaker's mean, of shape (frames, 20)."""
-    found: Values = (parts.envelope - mean) @ _cosines()
+    found: Values = np.matmul(parts.envelope - mean, _cosines(), dtype=np.float32)
     return found
 
 
@@ -41,4 +41,5 @@ def _cosines() -> Values:
     """Return the first columns of an orthonormal cosine transform, of shape (bins, cepstra)."""
     angles = np.pi / BINS * (np.arange(BINS)[:, None] + 0.5) * np.arange(COUNT)
     scales = np.sqrt(np.where(np.arange(COUNT) == 0, 1.0, 2.0) / BINS)
-    return (scales * np.cos(angles)).astype(np.float32)
+    cosines: Values = (scales * np.cos(angles)).astype(np.float32)
+    return cosines

@@ -105,8 +105,8 @@ def put_together(envelope: Values, pitch: Values, samples: int) -> Waveform:
         for number, piece in enumerate(np.fft.irfft(mixed, POINTS).astype(np.float32)[:, :WINDOW], own.start):
             made[HOP * number : HOP * number + WINDOW] += piece * _hann()
             weight[HOP * number : HOP * number + WINDOW] += _hann() ** 2
-    found: Waveform = (made / np.maximum(weight, 1e-3))[WINDOW // 2 : WINDOW // 2 + samples]
-    return found
+    made /= np.maximum(weight, np.float32(1e-3))
+    return made[WINDOW // 2 : WINDOW // 2 + samples]
 
 
 def at_level(waveform: Waveform, like: Waveform) -> Waveform:
@@ -197,13 +197,15 @@ def _window_power() -> np.float32:
 def _own_correlation() -> Values:
     """Return the window's own autocorrelation, by which that of what is seen through it is divided (Boersma 1993)."""
     found = np.fft.irfft(np.abs(np.fft.rfft(_hann(), POINTS)) ** 2)[: SAMPLE_RATE // _LOWEST + 2]
-    return np.maximum(found / found[0], _SHORT).astype(np.float32)
+    kept: Values = np.maximum(found / found[0], _SHORT).astype(np.float32)
+    return kept
 
 
 @cache
 def _band() -> Values:
     frequencies = np.arange(POINTS // 2 + 1) * SAMPLE_RATE / POINTS
-    return ((frequencies >= _PITCH_BAND[0]) & (frequencies <= _PITCH_BAND[1])).astype(np.float32)
+    within: Values = ((frequencies >= _PITCH_BAND[0]) & (frequencies <= _PITCH_BAND[1])).astype(np.float32)
+    return within
 
 
 @cache
@@ -230,7 +232,8 @@ def _filters() -> Values:
     rise = (frequencies[:, None] - low) / (middle - low)
     fall = (high - frequencies[:, None]) / (high - middle)
     filters = np.maximum(0, np.minimum(rise, fall))
-    return (filters / filters.sum(axis=0)).astype(np.float32)
+    each: Values = (filters / filters.sum(axis=0)).astype(np.float32)
+    return each
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocable.artefacts.writing import replacing
+from vocable.recipes.utterance_files import path_of
 from vocable.syllables.minimum_cut import Frames
 from vocable.syllables.segmenter import Syllables
 from vocable.timelines.audacity import audacity_lines
@@ -21,17 +22,10 @@ SEGMENTS, FEATURES, FRAMES = "_segments.txt", "_segmentfeature.npy", "_feature.n
 """Endings of an utterance's files: its segments' times, what describes each, and all its frames."""
 ENDINGS = {"txt": SEGMENTS, "features": FEATURES, "frames": FRAMES, "textgrid": ".TextGrid", "audacity": ".audacity.txt"}
 FORMS = (*ENDINGS, "jsonl")
-NPY_HEADER = 128
-"""Bytes before the values of an .npy file of rows."""
 
 
-def path_of(folder: Path, utterance: str, ending: str) -> Path:
-    """Return where an utterance's file of a kind is."""
-    return folder / f"{utterance}{ending}"
-
-
-def write_syllables(folder: Path, name: str, made: Syllables, frames: Iterable[Frames], forms: Sequence[str]) -> None:
-    """Write an utterance's files.
+def write_syllables(folder: Path, name: str, made: Syllables, frames: Iterable[Frames], forms: Sequence[str]) -> dict[str, int]:
+    """Write an utterance's files, and return their sizes by their endings.
 
     Args:
         folder: of all files.
@@ -40,17 +34,19 @@ def write_syllables(folder: Path, name: str, made: Syllables, frames: Iterable[F
         frames: all of its frames, in parts.
         forms: of `FORMS`.
     """
-    if "features" in forms:
-        _write(path_of(folder, name, FEATURES), _npy_parts(made.segment_features.shape, [made.segment_features]))
-    if "frames" in forms:
-        _write(path_of(folder, name, FRAMES), _npy_parts((made.length, made.segment_features.shape[1]), frames))
-    labels = Timeline(made.segments[:, 0], made.segments[:, 1], ("",) * len(made.segments))
-    if "textgrid" in forms:
-        _write(path_of(folder, name, ".TextGrid"), [write_textgrid(numbered(labels), made.seconds, "syllables").encode()])
-    if "audacity" in forms:
-        _write(path_of(folder, name, ".audacity.txt"), [audacity_lines(numbered(labels)).encode()])
-    if "txt" in forms:
-        _write(path_of(folder, name, SEGMENTS), [segment_lines(made.segments).encode()])
+    labels = numbered(Timeline(made.segments[:, 0], made.segments[:, 1], ("",) * len(made.segments)))
+    contents: dict[str, Callable[[], Iterable[bytes]]] = {
+        "features": lambda: _npy_parts(made.segment_features.shape, [made.segment_features]),
+        "frames": lambda: _npy_parts((made.length, made.segment_features.shape[1]), frames),
+        "textgrid": lambda: [write_textgrid(labels, made.seconds, "syllables").encode()],
+        "audacity": lambda: [audacity_lines(labels).encode()],
+        "txt": lambda: [segment_lines(made.segments).encode()],
+    }
+    sizes: dict[str, int] = {}
+    for form, content in contents.items():
+        if form in forms:
+            sizes[ENDINGS[form]] = _write(path_of(folder, name, ENDINGS[form]), content())
+    return sizes
 
 
 def numbered(timeline: Timeline) -> Timeline:
@@ -72,6 +68,6 @@ def _npy_parts(shape: tuple[int, ...], parts: Iterable[Frames]) -> Iterator[byte
         yield np.ascontiguousarray(part, "<f4").tobytes()
 
 
-def _write(path: Path, content: Iterable[bytes]) -> None:
+def _write(path: Path, content: Iterable[bytes]) -> int:
     with replacing(path) as file:
-        file.writelines(content)
+        return sum(file.write(part) for part in content)

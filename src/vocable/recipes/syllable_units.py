@@ -14,8 +14,8 @@ from vocable.artefacts.headers import canonical_json, write_header
 from vocable.artefacts.writing import replacing, write_text
 from vocable.clustering.codebook import Codebook
 from vocable.errors import InputError, MismatchError
-from vocable.recipes.segment_files import path_of
 from vocable.recipes.stored_segments import Stored, StoredSegments
+from vocable.recipes.utterance_files import path_of
 from vocable.recipes.workplace import Claim, open_workplace, require_name
 from vocable.timelines.audacity import audacity_lines
 from vocable.timelines.rttm import rttm_lines
