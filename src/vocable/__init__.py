@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vocable.anonymization.anonymizer import Anonymizer as Anonymizer
     from vocable.artefacts.feature_spec import FeatureSpec as FeatureSpec
     from vocable.audio import Manifest as Manifest
     from vocable.audio import read_manifest as read_manifest
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # Where each public name lives; nothing is imported before it is used, so that `import vocable` costs nothing.
 _HOMES = {
     "Alignments": "vocable.timelines",
+    "Anonymizer": "vocable.anonymization.anonymizer",
     "Codebook": "vocable.clustering",
     "DiskFullError": "vocable.errors",
     "EncoderLayer": "vocable.features",

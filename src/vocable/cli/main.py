@@ -81,6 +81,15 @@ GROUPS = {
             "words.",
         },
     ),
+    "anonymize": (
+        "Let other voices say what is said: each frame is looked up in a codebook of other speakers, drawn with a key.",
+        {
+            "fit-codebooks": "Fit a codebook to each speaker, or group of speakers, and write all to one file.",
+            "import-codebooks": "Put codebooks that there are (joblib's, pickles, .npy, ours) into one file; nothing in them "
+            "is run.",
+            "convert": "Convert audio: one codebook for each file, or one for each stretch of frames.",
+        },
+    ),
     "fairseq": (
         "The commands of fairseq's simple_kmeans and of its training, argument for argument.",
         {
@@ -108,6 +117,14 @@ GROUPS = {
             "RESULT_PATH/NAME.json.",
             "evaluate_purity": "Score units of segments. Results go to RESULT_PATH/NAME.json.",
             "evaluate_ssabx": "Score an SD-HuBERT by sentence ABX.",
+        },
+    ),
+    "sefmk": (
+        "The commands of SEF-MK's authors, argument for argument.",
+        {
+            "inference_audio_multi_kmeans": "Convert the files of a list, each with one of many codebooks, as the authors' plan "
+            "has it.",
+            "inference_audio_random_frame": "Convert the files of a list, with a codebook drawn for every few frames.",
         },
     ),
     "melhubert": (
@@ -138,7 +155,7 @@ def _commands(listed: bool = False) -> App:
     for name, (title, commands) in GROUPS.items():
         group = App(name=name, help=title)
         for inner, says in commands.items():
-            group.command(f"vocable.cli.{name}:{inner}", name=inner, help=says if listed else None)
+            group.command(f"vocable.cli.{name}:{inner.replace('-', '_')}", name=inner, help=says if listed else None)
         app.command(group)
     return app
 

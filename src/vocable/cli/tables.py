@@ -73,9 +73,9 @@ def report_reasons(counts: Mapping[str, int], record: Path | None) -> None:
             print(f"  {count:6,} {reason}: {REASONS[reason]}")
 
 
-def report_others(missing: int, what: str) -> None:
+def report_others(missing: int, what: str, unit: str = "block") -> None:
     """Print that other parts of the work have still something to do."""
-    blocks = "1 block is" if missing == 1 else f"{missing} blocks are"
+    blocks = f"1 {unit} is" if missing == 1 else f"{missing} {unit}s are"
     print(f"This part is done; {blocks} left to others. The last part to finish writes {what}.")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from vocable.errors import InputError
 from vocable.report.line_chart import Line, line_chart
+from vocable.report.page import page
 from vocable.training.records import read_records
 
 _CURVES = (
@@ -24,15 +25,6 @@ _CURVES = (
     ("Penalty of the convolutions' values", ("penalty",), True),
 )
 """Titles, names in the records, and whether a chart begins at 0."""
-
-_STYLE = """
-body { font: 15px/1.5 sans-serif; color: #222; max-width: 1340px; margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; margin: 1em 0; }
-td, th { padding: .2em .8em; border-bottom: 1px solid #ddd; text-align: right; }
-td:first-child, th:first-child { text-align: left; } .charts svg { width: 100%; height: auto; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 12px; }
-pre { background: #f6f6f6; padding: 1em; overflow-x: auto; font-size: 13px; }
-"""
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,7 @@ def training_report(title: str, runs: Sequence[TrainingRun], tables: Sequence[Ta
         tables: before them.
         pictures: SVG, behind the tables.
     """
-    parts = [f"<h1>{escape(title)}</h1>", *map(_table, tables)]
+    parts = list(map(_table, tables))
     if pictures:
         parts.append(f'<div class="charts">{"".join(pictures)}</div>')
     for run in runs:
@@ -104,8 +96,7 @@ def training_report(title: str, runs: Sequence[TrainingRun], tables: Sequence[Ta
         if run.settings:
             settings = escape(json.dumps(run.settings, indent=2, ensure_ascii=False))
             parts.append(f"<details><summary>settings</summary><pre>{settings}</pre></details>")
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    return f"<!doctype html>\n<html><head>{head}</head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    return page(title, parts)
 
 
 def _charts(run: TrainingRun) -> list[str]:

@@ -1,0 +1,195 @@
+"""`Anonymizer`: speech said by other voices, each of its frames looked up in a codebook that is drawn for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+import numpy as np
+
+from vocable.anonymization.draw import KeyedDraw, Plan, of_frames, segment_count
+from vocable.anonymization.voices import NeuralVoice, SourceFilterVoice, Voice, least_samples
+from vocable.audio.decoding import Waveform, read_waveform
+from vocable.audio.faults import AudioFault
+from vocable.checkpoints.detokenizers import read_detokenizer
+from vocable.clustering.fleets import Fleet, Tokens, read_fleet
+from vocable.errors import InputError, MismatchError
+from vocable.features.encoder_layer import EncoderFile
+from vocable.models.config import WaveformNormalization
+
+Per = Literal["audio", "frame"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Which codebooks an utterance goes to."""
+
+    segments: Plan
+    """Of each segment."""
+    speaker: int
+    """The one whose speaker's mean and pitch are taken, where there are such."""
+
+
+class Draw(Protocol):
+    """Says which codebooks an utterance goes to."""
+
+    def __call__(self, utterance: str, segments: int, speaker: str | None) -> Drawn:
+        """Return a codebook for each of an utterance's segments."""
+
+
+@dataclass(frozen=True)
+class ByKey:
+    """Draws with a key."""
+
+    keyed: KeyedDraw
+
+    def __call__(self, utterance: str, segments: int, speaker: str | None) -> Drawn:
+        """Return a codebook for each segment; the speaker of all of it is drawn by itself where there are several."""
+        found = self.keyed.segments(utterance, segments, speaker)
+        one = found[:1] if segments == 1 else self.keyed.segments(utterance, 1, speaker, "voice")
+        return Drawn(found, int(one[0]))
+
+
+@dataclass(frozen=True)
+class AsPlanned:
+    """Takes what was drawn before, for all utterances together."""
+
+    plans: Mapping[str, Plan]
+
+    def __call__(self, utterance: str, segments: int, speaker: str | None) -> Drawn:
+        """Return the plan of an utterance."""
+        del speaker
+        found = self.plans[utterance]
+        if len(found) != segments:
+            raise InputError(f"{utterance} has {segments} segments, but {len(found)} were drawn: its audio has changed")
+        return Drawn(found, int(found[0]))
+
+
+@dataclass(frozen=True)
+class Anonymous:
+    """An utterance said by other voices."""
+
+    waveform: Waveform
+    sample_rate: int
+    tokens: Tokens
+    """Of each frame, of shape (frames, groups)."""
+    segments: Plan
+    """The codebook of each segment. Whoever knows it can tell more of the speaker: don't give it away."""
+
+
+class Anonymizer:
+    """Speech in, speech of other voices out.
+
+    Args:
+        codebooks: a fleet, or its file.
+        model: a detokenizer's file; without one, codebooks of cepstra are made audible without any model.
+        encoder: the checkpoint that the codebooks were fitted with, where they are of an encoder's frames.
+        vocoder: another vocoder than the model's.
+        per: `audio`: a codebook for each utterance; `frame`: one for each stretch of `stride` frames.
+        stride: frames of such a stretch.
+        draw: which codebooks; by default a key that is made now and kept nowhere decides.
+        match_length: give as many samples as came in; by default a model gives as many as its frames make.
+        device: a torch device.
+
+    Raises:
+        InputError: parts are missing, or don't go together.
+        MismatchError: codebooks, encoder and model are for different frames.
+    """
+
+    def __init__(
+        self,
+        codebooks: Fleet | str | Path,
+        model: str | Path | None = None,
+        *,
+        encoder: str | Path | EncoderFile | None = None,
+        vocoder: str | Path | None = None,
+        per: Per = "audio",
+        stride: int = 1,
+        draw: Draw | None = None,
+        match_length: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        if per not in ("audio", "frame") or stride < 1:
+            raise InputError(f"a codebook per {per!r} and a stride of {stride}: give audio or frame, and 1 or more")
+        self.fleet = codebooks if isinstance(codebooks, Fleet) else read_fleet(codebooks)
+        self._draw = draw or ByKey(KeyedDraw(self.fleet.names, self.fleet.speakers))
+        self._stride = stride if per == "frame" else None
+        self._match_length = match_length
+        self.voice = voice_of(self.fleet, model, encoder, vocoder, device)
+
+    def __call__(self, audio: str | Path | Waveform, name: str | None = None, speaker: str | None = None) -> Anonymous:
+        """Return an utterance said by other voices.
+
+        Args:
+            audio: a file, or a waveform at the encoder's rate (16 kHz without one).
+            name: of the utterance, by which codebooks are drawn; by default the file's.
+            speaker: who speaks, where own codebooks are to be left out.
+
+        Raises:
+            AudioFault: the file can't be read, is shorter than a frame, or is silent throughout or not finite.
+        """
+        spec = self.voice.spec
+        if isinstance(audio, (str, Path)):
+            name = str(audio) if name is None else name
+            audio = read_waveform(str(audio), spec.sample_rate)
+        waveform = audio.astype(np.float32, copy=False)
+        least = least_samples(spec)
+        if len(waveform) < least:
+            raise AudioFault("short", f"{len(waveform)} samples at {spec.sample_rate} Hz; {least} are needed")
+        if not np.isfinite(waveform).all():
+            raise AudioFault("not finite", "some of its samples are no numbers")
+        samples = len(waveform)
+        if self._match_length and spec.kind == "encoder":  # so many that their frames make as many samples at least
+            needed = spec.receptive_field + (-(-samples // spec.hop) - 1) * spec.hop
+            waveform = np.pad(waveform, (0, max(0, needed - samples)))
+        told = self.voice.tell(waveform)
+        if not np.isfinite(told.frames).all():
+            raise AudioFault("not finite", "its samples are so large that frames overflow")
+        frames = len(told.frames)
+        drawn = self._draw(name or "", segment_count(frames, self._stride), speaker)
+        plan = of_frames(drawn.segments, frames, self._stride or frames)
+        tokens = self.fleet.tokens(told.frames, plan)
+        said = self.voice.say(self.fleet.lookup(tokens, plan), told, drawn.speaker)
+        if self._match_length:
+            said = said[: round(samples * self.voice.sample_rate / spec.sample_rate)]
+        return Anonymous(said, self.voice.sample_rate, tokens, drawn.segments)
+
+
+def voice_of(
+    fleet: Fleet,
+    model: str | Path | None,
+    encoder: str | Path | EncoderFile | None,
+    vocoder: str | Path | None,
+    device: str = "cpu",
+) -> Voice:
+    """Return what makes a fleet's frames, and speech of them; the arguments are those of `Anonymizer`.
+
+    Raises:
+        InputError: parts are missing, or don't go together.
+        MismatchError: they are for different frames.
+    """
+    if model is None:
+        if fleet.spec is not None and fleet.spec.kind == "encoder":
+            raise InputError("the codebooks are of an encoder's frames, which a model makes audible: give --model, and --encoder")
+        if encoder is not None or vocoder is not None:
+            raise InputError("--encoder and --vocoder go with --model: give that, too, or leave them out")
+        return SourceFilterVoice(fleet)
+    if fleet.spec is None:
+        raise MismatchError(
+            "these codebooks don't say what frames they are of: import them with --encoder and --layer, which say it"
+        )
+    if fleet.spec.kind != "encoder":
+        raise MismatchError(f"--model {model}: these codebooks are of {fleet.spec.kind}, which need none; leave it out")
+    if encoder is None:
+        raise InputError(
+            f"the codebooks are of layer {fleet.spec.layer} of an encoder whose digest begins {str(fleet.spec.model)[:12]}: "
+            "give --encoder with its checkpoint"
+        )
+    file = (
+        encoder
+        if isinstance(encoder, EncoderFile)
+        else EncoderFile(str(encoder), cast("WaveformNormalization", fleet.spec.waveform_normalization))
+    )
+    return NeuralVoice(file, fleet.spec, read_detokenizer(model), None if vocoder is None else read_detokenizer(vocoder), device)

@@ -1,0 +1,167 @@
+"""How frames become speech again: by a model that was trained for it, or, without any, by an envelope, pulses and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from vocable.anonymization.cepstra import SPEC, cepstra_of, envelope_of
+from vocable.anonymization.speech_parts import HOP, SpeechParts, at_level, put_together, taken_apart
+from vocable.artefacts.feature_spec import FeatureSpec
+from vocable.audio.decoding import Waveform
+from vocable.checkpoints.detokenizers import DetokenizerCheckpoint
+from vocable.clustering.fleets import Fleet
+from vocable.errors import InputError, MismatchError
+from vocable.execution.threads import torch_single_threaded
+from vocable.features.encoder_layer import EncoderFile
+from vocable.features.kaldi import Frames
+
+
+@dataclass(frozen=True)
+class Told:
+    """An utterance as frames, and what of it frames don't tell."""
+
+    frames: Frames
+    """Of shape (frames, dim)."""
+    waveform: Waveform
+    parts: SpeechParts | None = None
+
+
+class Voice(Protocol):
+    """Turns speech into frames, and frames into speech."""
+
+    spec: FeatureSpec
+    """What the frames are."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of what is said."""
+
+    def tell(self, waveform: Waveform) -> Told:
+        """Return the frames of a waveform at the rate of `spec`."""
+
+    def say(self, frames: Frames, told: Told, speaker: int) -> Waveform:
+        """Return the waveform of other frames in place of an utterance's.
+
+        Args:
+            frames: of shape (frames, dim).
+            told: the utterance.
+            speaker: the codebook whose speaker says it, where that matters beside the frames.
+        """
+
+
+class SourceFilterVoice:
+    """Needs no model: cepstra are made audible by an envelope, pulses and noise.
+
+    Codebooks say how sounds differ from a speaker's mean; the mean itself, and the median pitch, are those of one of the fleet's
+    speakers.
+
+    Args:
+        fleet: codebooks of cepstra, with these statistics.
+
+    Raises:
+        MismatchError: it is of other frames.
+    """
+
+    spec = SPEC
+
+    def __init__(self, fleet: Fleet) -> None:
+        fleet.require(SPEC)
+        if not {"mean", "pitch"} <= set(fleet.statistics):
+            raise MismatchError(
+                "these codebooks lack their speakers' means and pitch, without which a model is needed: give --model, or "
+                "codebooks of 'vocable anonymize fit-codebooks'"
+            )
+        self._means, self._pitches = fleet.statistics["mean"], fleet.statistics["pitch"]
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of what is said."""
+        return SPEC.sample_rate
+
+    def tell(self, waveform: Waveform) -> Told:
+        """Return the cepstra of a waveform around its own mean."""
+        parts = taken_apart(waveform)
+        return Told(cepstra_of(parts, parts.mean), waveform, parts)
+
+    def say(self, frames: Frames, told: Told, speaker: int) -> Waveform:
+        """Return cepstra said with a speaker's mean and pitch, as long and as loud as the utterance."""
+        assert told.parts is not None
+        own, target = told.parts.median_pitch, float(self._pitches[speaker])
+        factor = target / own if own and target else 1.0
+        pitch = told.parts.pitch * np.float32(factor)
+        made = put_together(envelope_of(frames, self._means[speaker]), pitch, told.parts.samples)
+        return at_level(made, told.waveform)
+
+
+class NeuralVoice:
+    """An encoder's layer, a conformer that makes its frames of centroids, and a vocoder.
+
+    Args:
+        encoder: whose frames are told.
+        spec: of the layer.
+        model: with a conformer, and a vocoder if none is given.
+        vocoder: another file's.
+        device: a torch device.
+
+    Raises:
+        InputError: a part is missing, or is for frames of another size.
+        MismatchError: the encoder, or its layer, isn't the one that the model is for.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderFile,
+        spec: FeatureSpec,
+        model: DetokenizerCheckpoint,
+        vocoder: DetokenizerCheckpoint | None = None,
+        device: str = "cpu",
+    ) -> None:
+        import torch
+
+        self.spec = spec
+        if model.spec is not None:
+            model.spec.require_equal(spec, "the model's frames", "the codebooks'")
+        self._conformer = model.build_conformer()
+        self._vocoder = (vocoder or model).build_vocoder()
+        if self._conformer.config.dim != spec.dim:
+            raise InputError(
+                f"{model.path} makes frames of {self._conformer.config.dim} values of others, but the codebooks have {spec.dim}: "
+                "give codebooks of its encoder"
+            )
+        if self._vocoder.config.dim != spec.dim or self._vocoder.config.hop != spec.hop:
+            raise InputError(
+                f"{(vocoder or model).path} has a vocoder for {self._vocoder.config.dim} values every {self._vocoder.config.hop} "
+                f"samples, but the codebooks' frames have {spec.dim} every {spec.hop}: give another vocoder"
+            )
+        self._device = torch.device(device)
+        self._conformer.to(self._device)
+        self._vocoder.to(self._device)
+        self._extractor = encoder.extractor(spec, device)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of what is said."""
+        return self._vocoder.config.sample_rate
+
+    def tell(self, waveform: Waveform) -> Told:
+        """Return the encoder's frames of a waveform."""
+        return Told(self._extractor([waveform])[0], waveform)
+
+    def say(self, frames: Frames, told: Told, speaker: int) -> Waveform:
+        """Return what conformer and vocoder make of centroids: a hop of samples for each frame."""
+        del told, speaker
+        import torch
+
+        with torch.inference_mode(), torch_single_threaded():
+            made = self._conformer([torch.from_numpy(frames).to(self._device)])[0]
+            waveform: Any = self._vocoder.of_utterance(made).float().cpu().numpy()
+        found: Waveform = waveform
+        return found
+
+
+def least_samples(spec: FeatureSpec) -> int:
+    """Return how many samples an utterance needs."""
+    return HOP if spec == SPEC else spec.receptive_field

@@ -1,0 +1,239 @@
+"""Speech of a corpus said by other voices: converted block by block, an utterance's file written as it is made."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import soundfile
+
+from vocable.anonymization.anonymizer import Anonymizer, AsPlanned, ByKey, Draw, Per, voice_of
+from vocable.anonymization.draw import KeyedDraw, Plan, ReferenceDraw, require_used, segment_count
+from vocable.anonymization.voices import least_samples
+from vocable.artefacts.feature_spec import FeatureSpec
+from vocable.artefacts.headers import canonical_json, digest_of, write_header
+from vocable.artefacts.writing import replacing
+from vocable.audio.blocks import Block
+from vocable.audio.decoding import Waveform
+from vocable.audio.faults import AudioFault, Skipped, require_none
+from vocable.audio.manifest import Manifest
+from vocable.checkpoints.detokenizers import read_detokenizer
+from vocable.clustering.fleets import read_fleet
+from vocable.errors import InputError
+from vocable.execution.engine import Engine, Work
+from vocable.execution.stages import Finished, Payload
+from vocable.features.pipeline import FramePipeline, skipped_rows
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_usable
+from vocable.recipes.listening import listening_page
+from vocable.recipes.skipping import keep_skipped, refuse_skipped
+from vocable.recipes.utterance_files import UtteranceFiles, files_summary, path_of
+from vocable.recipes.workplace import Claim, open_workplace
+
+HEADER, DRAW, PAGE = "anonymized.json", "draw.jsonl", "report.html"
+FORMAT = "vocable.anonymized/1"
+WAVE = ".wav"
+_STAGE = "anonymized speech"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """How speech is converted.
+
+    Raises:
+        InputError: parts don't go together.
+    """
+
+    codebooks: Path
+    model: Path | None = None
+    encoder: str | None = None
+    vocoder: Path | None = None
+    per: Per = "audio"
+    stride: int = 1
+    used: int | None = None
+    own_left_out: bool = False
+    match_length: bool = False
+    draw: Literal["keyed", "reference"] = "keyed"
+    key: bytes | None = field(default=None, repr=False)
+    """None: one that is made now and kept nowhere."""
+    write_draw: bool = False
+
+    def __post_init__(self) -> None:
+        if self.stride < 1:
+            raise InputError(f"--stride {self.stride}: give 1 or more frames")
+        if self.draw == "reference" and self.own_left_out:
+            raise InputError("--draw reference doesn't look at who speaks: leave --exclude-own-speaker out, or the draw")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of it."""
+
+    out: Path
+    utterances: int = 0
+    seconds: float = 0.0
+    skipped: list[Skipped] = field(default_factory=list)
+    record: Path | None = None
+    missing: int = 0
+    """Blocks that other parts of the work have still to do."""
+    was_done: bool = False
+
+
+def convert_speech(
+    source: Path,
+    out: Path,
+    conversion: Conversion,
+    corpus: CorpusSettings,
+    work: Work,
+    strict: bool = False,
+    overwrite: bool = False,
+) -> Converted:
+    """Let other voices say what a folder of audio, or a manifest, says; write `UTTERANCE.wav` files of 16 bits.
+
+    Args:
+        source: what to convert.
+        out: folder for the files, for what says how they were made, and for a page to listen to some.
+        conversion: how.
+        corpus: which audio is taken, and who speaks.
+        work: where it runs.
+        strict: make anything left out an error.
+        overwrite: replace speech of something else.
+
+    Raises:
+        InputError: nothing to convert, parts that don't go together, or something else stands there.
+    """
+    require_source(source)
+    fleet = read_fleet(conversion.codebooks)
+    require_used(conversion.used, len(fleet))
+    voice = voice_of(fleet, conversion.model, conversion.encoder, conversion.vocoder)
+    spec = voice.spec
+    corpus = replace(corpus, sample_rate=spec.sample_rate)
+    folder = open_workplace(out)
+    record = out / "skipped.jsonl"
+    with Engine(work) as engine:
+        opened = open_corpus(source, corpus, engine, folder)
+        require_usable(opened, source)
+        if strict:
+            refuse_skipped(opened.skipped, record)
+        made_from = {"audio": opened.state, "codebooks": fleet.digest, "device": work.kind, **_described(conversion)}
+        files = [out / HEADER, out / PAGE, *([out / DRAW] if conversion.write_draw else [])]
+        claim = Claim.of(folder, "anonymized", made_from, files, companions=[out / DRAW])
+        claim.check(overwrite, source)
+        files_of = UtteranceFiles(out, opened.manifest, claim, _STAGE, [WAVE])
+        given = replace(conversion, key=secrets.token_bytes(32)) if conversion.key is None else conversion  # one for all workers
+        job = _ConvertBlocks(given, _plans(conversion, opened.manifest, spec), out)
+        finished = files_of.make(job, engine, overwrite)
+        if finished.missing:
+            return Converted(out, missing=finished.missing)
+        left_out = skipped_rows(finished)
+        skipped = [*opened.skipped, *left_out.values()]
+        keep_skipped(skipped, record)
+        if strict:
+            require_none(skipped, record)
+        rows = [row for row in range(len(opened.manifest)) if row not in left_out]
+        require_some(len(rows), skipped, source)
+        was_done = claim.is_settled()
+        if not was_done:
+            with claim.taken(overwrite, lasting=not any(finished.given_up())) as staged:
+                header = {"format": FORMAT, "sample_rate": voice.sample_rate, "utterances": len(rows), "note": fleet.note}
+                write_header(staged / HEADER, {**header, "codebooks": fleet.digest, **_described(conversion, shown=True)})
+                (staged / PAGE).write_text(listening_page(out, opened.manifest, rows, WAVE), encoding="utf-8")
+                if conversion.write_draw:
+                    _write_draw(staged / DRAW, finished, fleet.names)
+    seconds = sum(opened.manifest[row].samples for row in rows) / opened.manifest.sample_rate
+    return Converted(out, len(rows), seconds, skipped, record, was_done=was_done)
+
+
+def _described(conversion: Conversion, shown: bool = False) -> dict[str, Any]:
+    """Return what results depend on; `shown` without anything that follows from the key."""
+    found: dict[str, Any] = {
+        "per": conversion.per, "stride": conversion.stride if conversion.per == "frame" else None, "used": conversion.used,
+        "own_left_out": conversion.own_left_out, "match_length": conversion.match_length, "draw": conversion.draw,
+    }  # fmt: skip
+    for name in ("model", "vocoder"):
+        path = getattr(conversion, name)
+        found[name] = None if path is None else read_detokenizer(path).digest
+    if shown:
+        return found
+    key = conversion.key  # a key can't be found from a digest of it, unless it could be guessed
+    return {**found, "key": None if key is None else digest_of(["vocable.key", key.hex()]), "write_draw": conversion.write_draw}
+
+
+def _plans(conversion: Conversion, manifest: Manifest, spec: FeatureSpec) -> dict[str, Plan] | None:
+    """Return the reference's plan for all utterances together, if that is asked for."""
+    if conversion.draw == "keyed":
+        return None
+    draw = ReferenceDraw(len(read_fleet(conversion.codebooks)), conversion.used)
+    if conversion.per == "audio":
+        return {name: np.array([number]) for name, number in zip(manifest.ids, draw.per_audio(len(manifest)), strict=True)}
+    samples = manifest.samples.tolist()
+    frames = [-(-count // spec.hop) if spec.kind == "cepstra" else spec.frame_count(count) for count in samples]
+    segments = [segment_count(count, conversion.stride) for count in frames]
+    return dict(zip(manifest.ids, draw.per_segment(segments), strict=True))
+
+
+@dataclass(frozen=True)
+class _ConvertBlocks:
+    """A job: the speech of a block, whose files are written."""
+
+    conversion: Conversion
+    plans: dict[str, Plan] | None
+    out: Path
+
+    def open(self, device: str) -> Callable[[Block], Payload]:
+        conversion = self.conversion
+        fleet = read_fleet(conversion.codebooks)
+        draw: Draw
+        if self.plans is not None:
+            draw = AsPlanned(self.plans)
+        else:
+            assert conversion.key is not None
+            keyed = KeyedDraw(fleet.names, fleet.speakers, conversion.key, conversion.used, conversion.own_left_out)
+            draw = ByKey(keyed)
+        anonymizer = Anonymizer(
+            fleet, conversion.model, encoder=conversion.encoder, vocoder=conversion.vocoder, per=conversion.per,
+            stride=conversion.stride, draw=draw, match_length=conversion.match_length, device=device,
+        )  # fmt: skip
+        pipeline = FramePipeline(replace(anonymizer.voice.spec, receptive_field=least_samples(anonymizer.voice.spec)))
+
+        def run(block: Block) -> Payload:
+            rows, waveforms, unread = pipeline.waveforms_of(block)
+            skipped = [[row, item.path, item.reason, item.detail] for row, item in unread]
+            names, sizes, drawn = [], [], []
+            for row, waveform in zip(rows, waveforms, strict=True):
+                item = block.utterances[row]
+                try:
+                    made = anonymizer(waveform, item.id, item.speaker)
+                except (AudioFault, InputError) as fault:
+                    fault = fault if isinstance(fault, AudioFault) else AudioFault("not drawn", str(fault))
+                    left = Skipped.of(item.path, fault)
+                    skipped.append([row, left.path, left.reason, left.detail])
+                    continue
+                names.append(item.id)
+                sizes.append({WAVE: write_wave(path_of(self.out, item.id, WAVE), made.waveform, made.sample_rate)})
+                drawn.append([item.id, made.segments.tolist()])
+            kept = canonical_json(drawn).encode() if conversion.write_draw else b""
+            return kept, {**files_summary(names, sizes), "skipped": sorted(skipped)}
+
+        return run
+
+
+def write_wave(path: Path, waveform: Waveform, sample_rate: int) -> int:
+    """Write a waveform as 16 bits, clipped where it is too loud, and return how many bytes that are."""
+    held = io.BytesIO()
+    soundfile.write(held, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
+    with replacing(path) as file:
+        return file.write(held.getvalue())
+
+
+def _write_draw(path: Path, finished: Finished[Any], names: tuple[str, ...]) -> None:
+    import json
+
+    with replacing(path) as file:
+        for _, _, content in finished.results():
+            for name, segments in json.loads(content):
+                file.write((canonical_json({"id": name, "codebooks": [names[at] for at in segments]}) + "\n").encode())
