@@ -24,7 +24,7 @@ _PITCH_BAND = (100, 4000)  # Hz
 _VOICED, _SURE = 0.6, 0.8  # least autocorrelation
 _OCTAVE, _LEAP = 0.06, 0.15  # by which it has to be higher an octave lower, and an octave from the median
 _FLAT = 1e-9
-_SHORT = 0.85  # the least that a window's own autocorrelation counts: noise is raised too much otherwise
+_SHORT = 0.6  # the least that a window's own autocorrelation counts: noise is raised too much otherwise
 _SPEECH = 35 / 10 * np.log(10)  # below the loudest frames, in nepers of power
 _BREATH = 4000  # Hz above which a voice's pulses drown in noise
 _NOISE_SEED = 0
@@ -59,20 +59,27 @@ class SpeechParts:
 def taken_apart(waveform: Waveform) -> SpeechParts:
     """Return the parts of a waveform at 16 kHz, of shape (samples,): a frame for every 10 ms that have begun."""
     count = frame_count(len(waveform))
-    padded = np.pad(waveform.astype(np.float32, copy=False), (WINDOW // 2, WINDOW // 2 + HOP))
+    padded = np.pad(waveform.astype(np.float32, copy=False), (POINTS // 2, POINTS // 2 + HOP))
     envelope = np.empty((count, BINS), np.float32)
     frequencies, heights = (np.empty((count, _BANDS), np.float32) for _ in range(2))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
-    for first in range(0, count, _AT_ONCE):
-        own = slice(first, min(first + _AT_ONCE, count))
-        spectrum = np.fft.rfft(windows[own] * _hann(), POINTS)
-        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-        envelope[own] = np.log(power @ _filters() / _window_power() + np.float32(_FLOOR))
-        frequencies[own], heights[own] = _candidates(power)
-    levels = np.logaddexp.reduce(envelope, axis=1)
-    speech = levels > (np.percentile(levels, 95) - _SPEECH if count else 0.0)
-    pitch = np.where(speech, _chosen(frequencies, heights), np.float32(0))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, POINTS)[::HOP]
+    inner = (POINTS - WINDOW) // 2
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever asked looks whether it is finite
+        for first in range(0, count, _AT_ONCE):
+            own = slice(first, min(first + _AT_ONCE, count))
+            power = _power(windows[own, inner : inner + WINDOW] * _hann(WINDOW))
+            envelope[own] = np.log(power @ _filters() / _window_power() + np.float32(_FLOOR))
+            frequencies[own], heights[own] = _candidates(_power(windows[own] * _hann(POINTS)))
+        levels = np.logaddexp.reduce(envelope, axis=1)
+        speech = levels > (np.percentile(levels, 95) - _SPEECH if count else 0.0)
+        pitch = np.where(speech, _chosen(frequencies, heights), np.float32(0))
     return SpeechParts(envelope, _smooth(pitch), speech, len(waveform))
+
+
+def _power(windows: Values) -> Values:
+    spectrum = np.fft.rfft(windows, POINTS)
+    power: Values = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
+    return power
 
 
 def frame_count(samples: int) -> int:
@@ -183,8 +190,8 @@ def _median_of_voiced(around: Values) -> Values:
 
 
 @cache
-def _hann() -> Values:
-    window: Values = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
+def _hann(length: int = WINDOW) -> Values:
+    window: Values = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
     return window
 
 
@@ -195,8 +202,8 @@ def _window_power() -> np.float32:
 
 @cache
 def _own_correlation() -> Values:
-    """Return the window's own autocorrelation, by which that of what is seen through it is divided (Boersma 1993)."""
-    found = np.fft.irfft(np.abs(np.fft.rfft(_hann(), POINTS)) ** 2)[: SAMPLE_RATE // _LOWEST + 2]
+    """Return the longer window's own autocorrelation, by which that of what is seen through it is divided (Boersma 1993)."""
+    found = np.fft.irfft(np.abs(np.fft.rfft(_hann(POINTS))) ** 2)[: SAMPLE_RATE // _LOWEST + 2]
     kept: Values = np.maximum(found / found[0], _SHORT).astype(np.float32)
     return kept
 

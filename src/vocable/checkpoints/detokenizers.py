@@ -46,11 +46,11 @@ _CONFORMER = {
     "attention.query_key_value.bias": "self_attn.in_proj_bias",
     "convolution.batch_norm.running_mean": "conv_module.sequential.3.running_mean",
     "convolution.batch_norm.running_var": "conv_module.sequential.3.running_var",
-    "convolution.batch_norm.num_batches_tracked": "conv_module.sequential.3.num_batches_tracked",
 }
 """Our names within a layer, and torchaudio's."""
 _VOCODER = (("projection", "lin_pre"), ("first", "conv_pre"), ("last", "conv_post"))
 _SCALES = ("weight_g", "parametrizations.weight.original0"), ("weight_v", "parametrizations.weight.original1")
+_COUNTER = "num_batches_tracked"  # which says nothing where batch norm has a momentum, and is left out
 _HEADS = 16  # of SEF-MK's, where a file doesn't say it
 _CONVOLVED_ONE = ("convolution.gated.weight", "convolution.outer.weight")
 
@@ -98,6 +98,8 @@ class DetokenizerCheckpoint:
     def _loaded(self, module: Module, prefix: str) -> Module:
         own = {name.removeprefix(f"{prefix}."): tensor for name, tensor in self.tensors.items() if name.startswith(f"{prefix}.")}
         for name, tensor in module.state_dict().items():
+            if name.endswith(_COUNTER):
+                own[name] = tensor
             if name not in own:
                 raise InputError(f"{self.path} lacks {prefix}.{name}: it is not whole; copy it again")
             if own[name].shape != tensor.shape:
@@ -145,7 +147,9 @@ def write_detokenizer(checkpoint: DetokenizerCheckpoint, path: Path) -> None:
         "features": None if checkpoint.spec is None else checkpoint.spec.to_json(),
     }
     write_tensors(
-        path, {name: tensor.numpy() for name, tensor in sorted(checkpoint.tensors.items())}, {"format": FORMAT, **header}
+        path,
+        {name: tensor.numpy() for name, tensor in sorted(checkpoint.tensors.items()) if not name.endswith(_COUNTER)},
+        {"format": FORMAT, **header},
     )
 
 
@@ -185,8 +189,7 @@ def _conformer_tensors(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Ten
         found = re.fullmatch(r"(?:conformer\.)?conformer_layers\.(\d+)\.(.+)", name)
         if found is not None and (ours := theirs.get(found[2])) is not None:
             value = tensor[..., 0] if ours in _CONVOLVED_ONE and tensor.ndim == 3 else tensor
-            kept = value.long() if ours.endswith("num_batches_tracked") else value
-            yield f"conformer.layers.{found[1]}.{ours}", kept.contiguous()
+            yield f"conformer.layers.{found[1]}.{ours}", value.contiguous()
 
 
 def _conformer_config(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> ConformerConfig:
