@@ -2,9 +2,9 @@
 
     python benchmarks/two_levels.py [--segments N]
 
-Segments are made: 5,000 kinds of syllables, few of them frequent, most rare, each said in ways that differ along 64 directions and
-a little along all. The whole is one run in a process of its own, with all cores, whose peak memory is that of segments, both levels
-and everything loaded; units are compared with those of scikit-learn's k-means on the same centroids.
+Segments are made: 5,000 kinds of syllables, few of them frequent, most rare, each said in ways that differ along 64 directions
+and a little along all. The whole is one run in a process of its own, with all cores, whose peak memory is that of segments, both
+levels and everything loaded; units are compared with those of scikit-learn's k-means on the same centroids.
 """
 
 from __future__ import annotations
