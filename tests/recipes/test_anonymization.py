@@ -219,18 +219,28 @@ def test_the_same_key_gives_the_same_bytes(cli: Cli, audio: Path, fleet: Path, k
         assert content != (audio / name).read_bytes()
 
 
+def test_files_are_described(cli: Cli, fleet: Path, model: Path, tmp_path: Path) -> None:
+    said = cli("inspect", fleet)
+    for words in ("codebooks of speakers", "cepstra, 20 values every 10 ms", "agreed", "values 13 to 19"):
+        assert words in said
+    for path in (model, official(model, tmp_path / "e_50.pth")):
+        said = cli("inspect", path)
+        assert "2 layers of 64 values, 4 heads" in said
+        assert "320 samples for each frame" in said
+
+
 def test_a_killed_conversion_goes_on(
-    cli: Cli, audio: Path, fleet: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, audio: Path, fleet: Path, key: Path, tmp_path: Path, short_blocks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vocable.recipes import anonymization
 
-    monkeypatch.setattr("vocable.audio.blocks._BLOCK_SECONDS", 1.0, raising=False)
     common = ("anonymize", "convert", audio, "--codebooks", fleet, "--key", key, "--workers", 1)
     cli(*common, "--out", tmp_path / "once")
-    write, written = anonymization.write_wave, []
+    write: Any = anonymization.write_wave
+    written: list[Path] = []
 
     def killed(path: Path, *rest: Any) -> int:
-        if len(written) == 3:
+        if len(written) == 6:
             raise KeyboardInterrupt
         written.append(path)
         return write(path, *rest)
@@ -238,8 +248,9 @@ def test_a_killed_conversion_goes_on(
     monkeypatch.setattr(anonymization, "write_wave", killed)
     cli(*common, "--out", tmp_path / "cut", fails=True)
     assert not (tmp_path / "cut" / "anonymized.json").exists()
-    monkeypatch.setattr(anonymization, "write_wave", write)
+    monkeypatch.setattr(anonymization, "write_wave", lambda path, *rest: written.append(path) or write(path, *rest))
     cli(*common, "--out", tmp_path / "cut")
+    assert 7 <= len(written) < 6 + 7  # what was done before isn't done again
     assert waves_in(tmp_path / "cut") == waves_in(tmp_path / "once")
     page = (tmp_path / "cut" / "report.html").read_text()
     assert page.count("<audio") == 14

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.artefacts.headers import OBJECT, Header, digest_of, digest_of_array, naming, read_field
 from vocable.artefacts.tensors import is_safetensors, read_tensors, write_tensors
+from vocable.checkpoints.layouts import DETOKENIZER
 from vocable.checkpoints.torch_files import attributes, read_torch_file
 from vocable.errors import InputError
 from vocable.models.conformer import Conformer, ConformerConfig
 from vocable.models.vocoder import Vocoder, VocoderConfig
 
-FORMAT = "vocable.detokenizer/1"
 Module = TypeVar("Module", bound=nn.Module)
 _CONFORMER = {
     **{
@@ -149,7 +149,7 @@ def write_detokenizer(checkpoint: DetokenizerCheckpoint, path: Path) -> None:
     write_tensors(
         path,
         {name: tensor.numpy() for name, tensor in sorted(checkpoint.tensors.items()) if not name.endswith(_COUNTER)},
-        {"format": FORMAT, **header},
+        {"format": DETOKENIZER, **header},
     )
 
 
@@ -161,7 +161,7 @@ def _header(conformer: ConformerConfig | None, vocoder: VocoderConfig | None) ->
 
 
 def _read_own(path: Path) -> DetokenizerCheckpoint:
-    arrays, header = read_tensors(path, FORMAT)
+    arrays, header = read_tensors(path, DETOKENIZER)
     shapes = [read_field(path, header, name, OBJECT.or_null()) for name in ("conformer", "vocoder")]
     features = read_field(path, header, "features", OBJECT.or_null())
     with naming(path):

@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 from typing import Literal
 
+DETOKENIZER = "vocable.detokenizer/1"
+"""Format of a detokenizer's file."""
+
 WrittenLayout = Literal["vocable", "transformers", "fairseq", "melhubert", "sdhubert"]
 
 

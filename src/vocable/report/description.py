@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from vocable.artefacts.tensors import is_safetensors, read_tensors_header
 from vocable.audio.blocks import blocks_of
 from vocable.audio.faults import count_reasons, read_skipped
 from vocable.audio.manifest_files import is_manifest, read_manifest
-from vocable.checkpoints.layouts import folder_layout, hub_name
+from vocable.checkpoints.layouts import DETOKENIZER, folder_layout, hub_name
 from vocable.checkpoints.torch_magic import is_torch_file
 from vocable.clustering.codebook import FORMAT as CODEBOOK
 from vocable.clustering.codebook import Codebook, read_codebook
+from vocable.clustering.fleets import FORMAT as FLEET
+from vocable.clustering.fleets import Fleet, read_fleet
 from vocable.errors import InputError, VocableError
 from vocable.features.store import StoredFrames, length_file
 from vocable.report.encoder_description import encoder_rows
@@ -85,8 +88,14 @@ def _describer(path: Path) -> Callable[[Path], Description]:
 
 
 def encoder_description(path: Path) -> Description:
-    """Describe the checkpoint of an encoder."""
-    what, rows = encoder_rows(path)
+    """Describe the checkpoint of an encoder, or of a detokenizer."""
+    try:
+        what, rows = encoder_rows(path)
+    except InputError:
+        if path.is_file():
+            with suppress(InputError):
+                return _detokenizer(path)
+        raise
     return Description(what, rows)
 
 
@@ -205,9 +214,43 @@ def _tensors(path: Path) -> Description:
         header = read_tensors_header(path)
         if header is None:
             return Description("a safetensors file that is not ours")
+        if header.get("format") == FLEET:
+            return _fleet(read_fleet(path))
+        if header.get("format") == DETOKENIZER:
+            return _detokenizer(path)
         if header.get("format") != CODEBOOK:
             return Description(str(header["format"]), {name: value for name, value in header.items() if name != "format"})
     return _codebook(read_codebook(path))
+
+
+def _fleet(fleet: Fleet) -> Description:
+    sizes = [fleet.clusters(number) for number in range(len(fleet))]
+    speakers = {name for own in fleet.speakers for name in own}
+    rows: dict[str, Any] = {
+        "codebooks": len(fleet),
+        "centroids of each": f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}",
+        "values in a centroid": f"{fleet.dim} as {fleet.codebooks.dtype}",
+        "frames are": spec_in_words(fleet.spec) if fleet.spec is not None else "unknown: imported centroids don't say",
+        "speakers": len(speakers),
+        "note": fleet.note or "none: nothing says what their speakers agreed to",
+        "digest": _short(fleet.digest),
+    }
+    if len(fleet.groups) > 1:
+        rows["products of"] = ", ".join(f"values {first} to {last - 1}" for first, last in fleet.groups)
+    return Description("codebooks of speakers", rows)
+
+
+def _detokenizer(path: Path) -> Description:
+    from vocable.checkpoints.detokenizers import read_detokenizer
+
+    found = read_detokenizer(path)
+    rows: dict[str, Any] = {}
+    if (conformer := found.conformer) is not None:
+        rows["Conformer"] = f"{conformer.layers} layers of {conformer.dim} values, {conformer.heads} heads"
+    if (vocoder := found.vocoder) is not None:
+        rows["vocoder"] = f"HiFi-GAN, {vocoder.hop} samples for each frame of {vocoder.dim} values, at {vocoder.sample_rate} Hz"
+    size = sum(tensor.numel() for tensor in found.tensors.values())
+    return Description("a detokenizer", {**rows, "parameters": f"{size / 1e6:,.1f} million", "digest": _short(found.digest)})
 
 
 _FITTED = {"frames", "utterances", "inertia", "settings", "seeding", "passes"}
