@@ -35,7 +35,7 @@ def test_lists_of_commands_say_what_each_says_of_itself(cli: Cli) -> None:
     for group, commands in command_lists():
         listed = " ".join(line.strip("│ ") for line in cli(*group, "--help").splitlines())
         for name, says in commands.items():
-            command = getattr(importlib.import_module(f"vocable.cli.{'.'.join(group) or name}"), name)
+            command = getattr(importlib.import_module(f"vocable.cli.{'.'.join(group) or name}"), name.replace("-", "_"))
             assert (inspect.getdoc(command) or "").partition("\n\n")[0] == says
             assert re.sub(r"\s+", " ", f"{name} {says}") in re.sub(r"\s+", " ", listed)
 
