@@ -197,7 +197,7 @@ def test_unusable_files_are_named_and_the_rest_goes_on(cli: Cli, encoder: Path, 
         (("--method", "greedy", "--longest", 3), "--longest has no meaning for greedy"),
         (("--method", "norm-peaks", "--norm-threshold", 1), "--norm-threshold has no meaning for norm-peaks"),
         (("--form", "wav"), "--form wav: give some of"),
-        (("--syllable-duration", 0), "give seconds above 0"),
+        (("--syllable-duration", 0), "seconds or more"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(
@@ -282,7 +282,7 @@ def test_a_kmeans_and_reducer_of_the_authors_code_are_taken_and_nothing_is_run(c
     units = [unit for line in (tmp_path / "u" / "units.jsonl").read_text().splitlines() for unit in json.loads(line)["units"]]
     assert units == np.load(tmp_path / "km_8to3.npy")[model.predict(features)].tolist()
     np.save(tmp_path / "wrong.npy", np.zeros(7, dtype=int))
-    assert "a whole number from 0 for each of 8 centroids" in cli(
+    assert "a whole number from 0 to 7 for each of 8 centroids" in cli(
         "syllables", "units", segments, "--codebook", tmp_path / "km_8.pt", "--reducer", tmp_path / "wrong.npy",
         "--out", tmp_path / "v", fails=True,
     )  # fmt: skip
@@ -348,7 +348,10 @@ def test_references_and_scores(cli: Cli, tmp_path: Path, encoder: Path, segments
         "0.1000\t0.2500\tK AE1", "0.2500\t0.4000\tT IY0", "0.4000\t0.6000\tS IY1",
     ]  # fmt: skip
     assert "give another folder" in cli("syllables", "reference", aligned, "--out", aligned, fails=True)
+    cli("syllables", "reference", aligned, "--out", tmp_path / "ref")  # the same as is there
+    (tmp_path / "ref" / "s0" / "u0.tsv").write_text("start\tend\tsyllable\n0\t1\tmine\n")
     assert "--overwrite" in cli("syllables", "reference", aligned, "--out", tmp_path / "ref", fails=True)
+    cli("syllables", "reference", aligned, "--out", tmp_path / "ref", "--overwrite")
     (tmp_path / "rules.txt").write_text("vowels a\n")
     assert "no phone is a vowel" in cli(
         "syllables", "reference", aligned, "--out", tmp_path / "none", "--phonology", tmp_path / "rules.txt", fails=True

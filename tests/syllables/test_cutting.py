@@ -168,7 +168,7 @@ def test_boundaries_are_where_norms_stand_out() -> None:
         (lambda: SegmentSettings(layer=0), "layer 0"),
         (lambda: Voicing(layer=0), "norm layer 0"),
         (lambda: Voicing(strategy="none"), "strategy 'none'"),
-        (lambda: MinimumCut(syllable_seconds=0), "give seconds above 0"),
+        (lambda: MinimumCut(syllable_seconds=0), "seconds or more"),
         (lambda: MinimumCut(longest=0), "give 1 frame or more"),
         (lambda: NormPeaks(smoothing=2), "odd number of frames"),
         (lambda: NormPeaks(prominence=-1), "give 0 or more"),

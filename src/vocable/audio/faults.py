@@ -18,11 +18,12 @@ REASONS = {
     "short": "shorter than one frame, or than asked for",
     "long": "over the length limit",
     "not finite": "NaN or infinite samples",
-    "silent": "all samples zero",
+    "silent": "all samples the same",
     "vanished": "gone since the manifest was made",
     "changed": "another length than the manifest says",
     "duplicate id": "another file has the same id",
     "name": "a name no manifest can carry",
+    "not drawn": "no codebook may be drawn for it",
     "worker died": "its block of work killed its worker twice",
 }
 """Every reason with its meaning."""

@@ -215,7 +215,7 @@ def train_km(
 
     listed = train_file or (_SUBSET if _SUBSET.is_file() else None)
     names = None if listed is None else names_listed(listed, segment_path)
-    out = save_path / f"{save_name or segment_path.name}_{n_clusters}to{n_clusters_agglomerative}.safetensors"
+    out = save_path / f"{save_name or segment_path.resolve().name}_{n_clusters}to{n_clusters_agglomerative}.safetensors"
     settings = TwoLevels(clusters=n_clusters, groups=n_clusters_agglomerative)
     made, was_done = cluster_segments(segment_path, out, settings, names, available_cores(), overwrite)
     print(f"{out}: {len(made):,} clusters in {made.n_groups:,} groups{', done already' if was_done else ''}")
@@ -250,7 +250,7 @@ def evaluate_boundary(
 
     segments = StoredSegments(segment_path)
     found = score_boundaries(segments, read_references(test_syllables), read_references(val_syllables))
-    _keep(result_path, save_name or segment_path.name, "boundary_detection", found.counts.rows())
+    _keep(result_path, save_name or segment_path.resolve().name, "boundary_detection", found.counts.rows())
     print_table(f"{segment_path}: boundaries", found.rows())
 
 
@@ -289,7 +289,7 @@ def evaluate_purity(
     book = with_groups(read_codebook(km_path), reducer_path)
     found = score_syllables(StoredSegments(segment_path), read_references(test_syllables), book)
     kept = {"cluster_purity": found.cluster_purity, "syllable_purity": found.syllable_purity}
-    _keep(result_path, save_name or segment_path.name, "clustering_quality", kept)
+    _keep(result_path, save_name or segment_path.resolve().name, "clustering_quality", kept)
     print_table(f"{segment_path}: units of {km_path}", found.rows())
 
 

@@ -309,6 +309,8 @@ def reference(
 
     if out.resolve() == alignments.resolve():
         raise InputError(f"--out {out}: syllables would take the place of the phones they are made of; give another folder")
+    if json_ is not None and json_.resolve() == out.resolve():
+        raise InputError(f"--json {json_} and --out are one: give the file another name")
     _refuse_standing(json_, overwrite)
     made = list(made_references(alignments, Phonology.read(phonology), words or None, tier))
     write_references(made, out, overwrite)

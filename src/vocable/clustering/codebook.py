@@ -253,10 +253,14 @@ def _single(frames: Frames) -> Frames:
 def _groups(groups: ArrayLike, clusters: int) -> NDArray[np.int64]:
     """Return the groups of centroids as whole numbers of shape (clusters,)."""
     values = np.asarray(groups)
-    if values.shape != (clusters,) or not np.issubdtype(values.dtype, np.integer) or values.min(initial=0) < 0:
+    if (
+        values.shape != (clusters,)
+        or not np.issubdtype(values.dtype, np.integer)
+        or not 0 <= values.min() <= values.max() < clusters
+    ):
         raise InputError(
-            f"groups should be a whole number from 0 for each of {clusters} centroids, but have the shape {values.shape} and the "
-            f"type {values.dtype}"
+            f"groups should be a whole number from 0 to {clusters - 1} for each of {clusters} centroids, but have the shape "
+            f"{values.shape} and the type {values.dtype}, or others"
         )
     return values.astype(np.int64)
 

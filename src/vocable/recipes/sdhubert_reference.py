@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,10 +144,27 @@ def _merged(known: Values, given: Values, where: str, section: str) -> Values:
             hint = f"; did you mean {section}{near[0]}?" if near else f"; there are {', '.join(known)}"
             raise InputError(f"{where}: SD-HuBERT's code has no setting {section}{name}{hint}")
         inner: Any = known[name]
-        made[name] = (
-            _merged(inner, value, where, f"{section}{name}.") if isinstance(inner, dict) and isinstance(value, dict) else value
-        )
+        if not _is_alike(inner, value) and name != "loss_coefs":  # which is heeded by nobody
+            raise InputError(f"{where}: {section}{name}={value!r} is of another kind than the {inner!r} of SD-HuBERT's code")
+        made[name] = _merged(inner, value, where, f"{section}{name}.") if isinstance(value, dict) else value
     return made
+
+
+def _is_alike(known: Any, value: Any) -> bool:
+    """Tell whether a value may stand where SD-HuBERT's code has another."""
+    if known is None or isinstance(known, str):  # a path, GPUs
+        return not isinstance(value, dict)
+    if isinstance(known, bool):
+        return isinstance(value, bool)
+    if isinstance(known, list):
+        return value is None or (isinstance(value, list) and all(type(item) is int for item in value))
+    if isinstance(known, (int, float)):
+        if isinstance(value, str):  # YAML takes 1e-3 for a word
+            with suppress(ValueError):
+                value = float(value)
+        whole = type(value) is int or (type(value) is float and value.is_integer())
+        return whole if isinstance(known, int) else isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, dict)
 
 
 def _differs(name: str, given: Values) -> bool:

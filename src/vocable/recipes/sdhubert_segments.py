@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vocable.artefacts.headers import canonical_json, digest_of
 from vocable.artefacts.writing import write_text
+from vocable.audio.faults import printable
 from vocable.errors import InputError
 from vocable.execution.engine import Work
 from vocable.features.encoder_layer import EncoderFile
@@ -65,7 +67,7 @@ def cut_folder(
 
 
 def cut_librispeech(root: Path, parts: Sequence[str], out: Path, encoder: EncoderFile, device: str, overwrite: bool) -> Cut:
-    """Cut parts of LibriSpeech.
+    """Cut parts of LibriSpeech, each into a folder of its own, so that others can be cut later.
 
     Args:
         root: its folder.
@@ -78,15 +80,27 @@ def cut_librispeech(root: Path, parts: Sequence[str], out: Path, encoder: Encode
     Raises:
         InputError: none of the parts is there.
     """
-    there = [part for part in parts if (root / part).is_dir()]
-    paths = [path.relative_to(root).as_posix() for part in there for path in sorted((root / part).rglob("*.flac"))]
-    if not paths:
+    paths = {part: sorted(path.relative_to(root / part).as_posix() for path in (root / part).rglob("*.flac")) for part in parts}
+    if not any(paths.values()):
         raise InputError(f"{root} has no .flac file in {', '.join(parts)}: give LibriSpeech's folder")
     settings = PRESETS["current"]
     settings = replace(settings, minimum_cut=replace(settings.minimum_cut, syllable_seconds=_LIBRISPEECH_SYLLABLE))
     job = SyllableJob(encoder=encoder, segment=settings, corpus=_CORPUS)
-    listed = _listed(root, paths, out, job)
-    return cut_syllables(listed, out, job, Work(devices=(device,)), overwrite=overwrite)
+    total = Cut(out, was_done=True)
+    for part, own in paths.items():
+        if own:
+            listed = _listed(root / part, own, out / part, job)
+            made = cut_syllables(listed, out / part, job, Work(devices=(device,)), overwrite=overwrite)
+            total = replace(
+                total,
+                utterances=total.utterances + made.utterances,
+                segments=total.segments + made.segments,
+                seconds=total.seconds + made.seconds,
+                skipped=[*total.skipped, *made.skipped],
+                record=made.record if made.skipped else total.record,
+                was_done=total.was_done and made.was_done,
+            )
+    return total
 
 
 def _listed(root: Path, paths: Sequence[str], out: Path, job: SyllableJob) -> Path:
@@ -94,9 +108,22 @@ def _listed(root: Path, paths: Sequence[str], out: Path, job: SyllableJob) -> Pa
     _ = job.spec  # says what is wrong with the checkpoint before anything is written
     rows = []
     for path in paths:
-        if not path.isprintable():
-            raise InputError(f"{root / path!r} has a name that can't be listed: rename it")
+        if not _can_be_listed(path):
+            print(
+                f"warning: {printable(str(root / path))} is left out, since its name can't be listed: rename it", file=sys.stderr
+            )
+            continue
         rows.append({"id": Path(path).with_suffix("").as_posix(), "path": str((root / path).resolve()), "channel": 1})
+    if not rows:
+        raise InputError(f"{root} has no audio file whose name can be listed: rename them")
     place = open_workplace(out) / f"listed-{digest_of(rows)[:32]}.jsonl"
     write_text(place, "".join(canonical_json(row) + "\n" for row in rows))
     return place
+
+
+def _can_be_listed(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return not {"\n", "\r"} & set(path)

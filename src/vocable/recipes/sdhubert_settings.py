@@ -57,6 +57,10 @@ class SdhubertSettings:
     def __post_init__(self) -> None:
         if self.backbone is not None and self.model != ModelSettings():
             raise InputError("backbone and model: the encoder is the backbone's, so leave out [model], or backbone")
+        if self.backbone is None and self.model == ModelSettings():
+            raise InputError(
+                "backbone isn't given: give --init HUBERT, or under [model] the shape of an encoder that begins at random"
+            )
         if self.model.init is not None:
             raise InputError("model.init: give it as backbone, whose shape is taken, too")
         if self.training.parallel != "ddp":
@@ -69,13 +73,16 @@ class SdhubertSettings:
             raise InputError("model.position_gains=false is for trainings from the start: leave it out")
 
     def resolved(self) -> SdhubertSettings:
-        """Return the settings with what `reference_quirks` means in their place."""
+        """Return the settings with what `reference_quirks`, and what isn't given, mean in their place."""
+        distillation = self.distillation
+        if distillation.frozen is None:
+            distillation = replace(distillation, frozen=() if self.backbone is None else ("convolutions", "positions"))
         if not self.reference_quirks:
-            return self
+            return replace(self, distillation=distillation)
         return replace(
             self,
             reference_quirks=False,
-            distillation=replace(self.distillation, center="batch", center_in_validation=True, reduction="sum"),
+            distillation=replace(distillation, center="batch", center_in_validation=True, reduction="sum"),
             training=replace(self.training, schedule=replace(self.training.schedule, decay="constant")),
         )
 

@@ -68,6 +68,8 @@ def _check_name(path: str) -> None:
         raise InputError(
             f"{path!r} is a name that is not UTF-8: rename it, or give its folder alone, of which it is left out"
         ) from error
+    if {"\n", "\r"} & set(path):
+        raise InputError(f"{path!r} is a name with a line break: rename it, or give its folder alone, of which it is left out")
 
 
 def _is_audio(path: Path) -> bool:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocable.artefacts.feature_spec import FeatureSpec
-from vocable.artefacts.headers import digest_of, read_header, require_form
+from vocable.artefacts.headers import OBJECT, digest_of, naming, read_field, read_header, require_form, whole
+from vocable.artefacts.text import lines_of
 from vocable.audio.decoding import LIBSNDFILE_EXTENSIONS, MEDIA_EXTENSIONS
 from vocable.checkpoints.pickled_arrays import is_pickled, read_pickled_arrays
 from vocable.errors import InputError, sentence_of
@@ -51,8 +52,11 @@ class StoredSegments:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder: give one that 'vocable syllables segment' wrote")
         self.folder = folder
-        if (folder / MARK).is_file() and not (folder / HEADER).is_file():
-            raise InputError(f"{folder} is not finished: run the command that cuts it again, or its other parts")
+        makings = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]  # parts of LibriSpeech have one each
+        for part in makings:
+            if (part / MARK).is_file() and not (part / HEADER).is_file():
+                raise InputError(f"{part} is not finished: run the command that cuts it again, or its other parts")
+        self._headers = [path for part in makings if (path := part / HEADER).is_file()]
         self._files: dict[str, tuple[Path, str]] = {}
         for path in _files_in(folder):
             name = path.relative_to(folder).as_posix()
@@ -61,28 +65,44 @@ class StoredSegments:
                 stem = name.removesuffix(ending)
                 if stem not in self._files or ending == SEGMENTS:  # ours goes with the features beside it
                     self._files[stem] = (path, ending)
+        if not self._files and self._headers:
+            raise InputError(f"{folder} has no _segments.txt files: cut again, with --form txt,features")
         if not self._files:
             raise InputError(f"{folder} holds no segments: make them with 'vocable syllables segment'")
+        written = sum(read_field(path, header, "utterances", whole(0)) for path, header in self._read_headers())
+        if len(self._files) < written:
+            raise InputError(
+                f"{folder} has segments of {len(self._files):,} of the {written:,} utterances that were cut: run the command "
+                "that cut them again"
+            )
 
     @property
     def ids(self) -> list[str]:
         """The utterances, by name."""
         return sorted(self._files)
 
-    @cached_property
-    def header(self) -> dict[str, Any] | None:
-        """What vocable wrote of them, if it did."""
-        path = self.folder / HEADER
-        if not path.is_file():
-            return None
-        found = read_header(path)
-        require_form(path, found, FORMAT)
-        return found
+    def _read_headers(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        for path in self._headers:
+            found = read_header(path)
+            require_form(path, found, FORMAT)
+            yield path, found
 
-    @property
+    @cached_property
     def spec(self) -> FeatureSpec | None:
-        """What describes segments, if that is known."""
-        return None if self.header is None else FeatureSpec.from_json(self.header["features"])
+        """What describes segments, if that is known.
+
+        Raises:
+            MismatchError: parts of the folder were cut otherwise than others.
+        """
+        found: FeatureSpec | None = None
+        for path, header in self._read_headers():
+            features = read_field(path, header, "features", OBJECT)
+            with naming(path):
+                own = FeatureSpec.from_json(features)
+            if found is not None:
+                found.require_equal(own, str(self._headers[0]), str(path))
+            found = own
+        return found
 
     @property
     def state(self) -> str:
@@ -134,8 +154,8 @@ class StoredSegments:
             found = read_pickled_arrays(path)
             if "segments" not in found:
                 raise InputError(f"{path} holds no segments: make it again")
-            segments = found["segments"].astype(np.float64).reshape(-1, 2)
-            features = found.get("segment_features")
+            segments = _numbers(path, found["segments"], 2)
+            features = _numbers(path, found["segment_features"]) if "segment_features" in found else None
         else:
             segments, features = read_segment_lines(path), None
             beside = path.with_name(path.name.removesuffix(ending) + FEATURES)
@@ -167,7 +187,7 @@ def read_segment_lines(path: Path) -> NDArray[np.float64]:
         InputError: names the line that is none.
     """
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(lines_of(path, path.read_bytes()), 1):
         if not line.strip():
             continue
         try:
@@ -187,8 +207,17 @@ def _matrix(path: Path) -> NDArray[Any]:
         found: NDArray[Any] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} is not a whole .npy file ({error}): make it again") from error
-    if found.ndim != 2 or not np.isfinite(found).all():
-        raise InputError(f"{path} holds no finite numbers of shape (segments, dim): make it again")
+    return _numbers(path, found)
+
+
+def _numbers(path: Path, found: NDArray[Any], columns: int | None = None) -> NDArray[Any]:
+    """Return finite numbers of shape (segments, …)."""
+    if columns is not None and found.size == 0:
+        return np.empty((0, columns))
+    fits = found.ndim == 2 and found.dtype.kind in "fiu" and columns in (None, found.shape[1] if found.ndim == 2 else None)
+    with np.errstate(over="ignore"):
+        if not fits or not np.isfinite(found.astype(np.float32)).all():
+            raise InputError(f"{path} holds no finite numbers of shape (segments, {columns or 'dim'}): make it again")
     return found
 
 
@@ -196,6 +225,11 @@ def _files_in(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise InputError(sentence_of(error)) from error
 
-    for place, folders, names in os.walk(folder, onerror=refuse):
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        if (where := os.path.realpath(place)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(where)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(place, name) for name in sorted(names))

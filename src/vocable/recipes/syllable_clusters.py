@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocable.artefacts.headers import digest_of
+from vocable.artefacts.text import lines_of
 from vocable.clustering.codebook import Codebook, read_codebook
 from vocable.clustering.kmeans import KMeans
 from vocable.clustering.options import seed_of
@@ -18,6 +19,8 @@ from vocable.errors import InputError, TooFewFramesError
 from vocable.execution.progress import progress
 from vocable.recipes.stored_segments import StoredSegments
 from vocable.recipes.workplace import Claim, open_workplace
+
+_OPTIONS = {"clusters": "n-clusters", "n_init": "n-init", "max_iter": "max-iter"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,9 @@ class TwoLevels:
     def __post_init__(self) -> None:
         for name in ("clusters", "n_init", "max_iter"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: give 1 or more")
+                raise InputError(f"--{_OPTIONS.get(name, name)} {getattr(self, name)}: give 1 or more")
+        if self.seed < 0:
+            raise InputError(f"--seed {self.seed}: give 0 or more")
         if self.groups is not None and not 1 <= self.groups <= self.clusters:
             raise InputError(f"{self.groups} groups of {self.clusters} clusters: give 1 to {self.clusters}")
 
@@ -107,7 +112,9 @@ def names_listed(path: Path, segments: Path) -> list[str]:
         InputError: none has.
     """
     stored = StoredSegments(segments)
-    listed = [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such list; give one of audio files, a line each")
+    listed = list(dict.fromkeys(line.strip() for line in lines_of(path, path.read_bytes()) if line.strip()))
     found = [name for line in listed if (name := stored.name_of(line)) is not None]
     if not found:
         raise InputError(f"{path} lists no utterance that has segments in {segments}: give a list of their audio files")
@@ -163,6 +170,8 @@ def grouped(centroids: NDArray[np.floating], groups: int) -> NDArray[np.int64]:
     Raises:
         InputError: scikit-learn isn't there.
     """
+    if len(centroids) == 1:  # which scikit-learn refuses
+        return np.zeros(1, np.int64)
     labels: NDArray[np.int64] = _agglomerative()(n_clusters=groups, linkage="ward").fit_predict(centroids).astype(np.int64)
     return labels
 

@@ -113,14 +113,19 @@ def write_references(made: Sequence[tuple[str, Timeline]], out: Path, overwrite:
     Raises:
         InputError: a table stands there, and isn't to be replaced.
     """
-    for name, _ in made:
-        if not overwrite and (out / f"{name}.tsv").exists():
-            raise InputError(f"{out / name}.tsv is there already: give another folder, or --overwrite")
     for name, timeline in made:
-        rows = zip(timeline.starts.tolist(), timeline.ends.tolist(), timeline.labels, strict=True)
+        path = out / f"{name}.tsv"
+        if not overwrite and path.exists() and path.read_bytes() != _table(timeline).encode():  # the same: an earlier run's
+            raise InputError(f"{path} is there already: give another folder, or --overwrite")
+    for name, timeline in made:
         path = out / f"{name}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, "start\tend\tsyllable\n" + "".join(f"{start:.4f}\t{end:.4f}\t{label}\n" for start, end, label in rows))
+        write_text(path, _table(timeline))
+
+
+def _table(timeline: Timeline) -> str:
+    rows = zip(timeline.starts.tolist(), timeline.ends.tolist(), timeline.labels, strict=True)
+    return "start\tend\tsyllable\n" + "".join(f"{start:.4f}\t{end:.4f}\t{label}\n" for start, end, label in rows)
 
 
 def references_json(made: Sequence[tuple[str, Timeline]], ext: str) -> str:
@@ -130,15 +135,17 @@ def references_json(made: Sequence[tuple[str, Timeline]], ext: str) -> str:
         made: utterances with their syllables.
         ext: of their audio files, such as flac.
     """
+    last = [name.rsplit("/", 1)[-1] for name, _ in made]
+    keys = last if len(set(last)) == len(last) else [name for name, _ in made]
     entries = {
-        name.rsplit("/", 1)[-1]: {
+        key: {
             "file_name": f"{name}.{ext}",
             "syllables": [
                 {"start": f"{start:.4f}", "end": f"{end:.4f}", "label": label}
                 for start, end, label in zip(timeline.starts.tolist(), timeline.ends.tolist(), timeline.labels, strict=True)
             ],
         }
-        for name, timeline in made
+        for key, (name, timeline) in zip(keys, made, strict=True)
     }
     return json.dumps(entries, indent=1) + "\n"
 
@@ -153,6 +160,8 @@ def _of_entry(path: Path, name: str, entry: Any) -> Reference:
     try:
         syllables = entry["syllables"]
         times = np.array([[float(item["start"]), float(item["end"])] for item in syllables], dtype=np.float64).reshape(-1, 2)
+        if not (np.isfinite(times).all() and (times[:, 0] <= times[:, 1]).all()):
+            raise ValueError("times that are none")
         return Reference(str(entry["file_name"]), times, tuple(_DIGITS.sub("", str(item["label"])) for item in syllables))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ class BoundaryScores:
         return {
             "precision": counts.precision, "recall": counts.recall, "F1": counts.f1,
             "over-segmentation": counts.over_segmentation, "R-value": counts.r_value, "hits": counts.hits,
-            "references": counts.references, "predictions": counts.predictions, "shift": round(self.shift, 6),
+            "references": counts.references, "predictions": counts.predictions, "shift": round(self.shift, 6) + 0.0,
             "tolerance": self.tolerance, "utterances": self.utterances, "without segments": len(self.missing),
         }  # fmt: skip
 
@@ -60,8 +61,10 @@ def score_boundaries(
         tuned_on: segments of these others, where they are in another folder.
 
     Raises:
-        InputError: no reference has segments.
+        InputError: no reference has segments, or a shift or tolerance is none.
     """
+    if not math.isfinite(shift) or not 0 <= tolerance < math.inf:
+        raise InputError(f"a shift of {shift} and a tolerance of {tolerance}: give numbers of seconds, of tolerance 0 or more")
     if tuning:
         shift = tuned_shift(_paired(tuned_on or segments, tuning)[0], tolerance)
     found, missing = _paired(segments, references)

@@ -61,13 +61,14 @@ class SyllableJob:
     def __post_init__(self) -> None:
         if self.segment.method == "norm-peaks":
             require_scipy()
-        if unknown := [form for form in self.forms if form not in FORMS]:
-            raise InputError(f"--form {unknown[0]}: give some of {', '.join(FORMS)}")
+        if unknown := [form for form in self.forms if form not in FORMS] or [""] * (not self.forms):
+            raise InputError(f"--form {unknown[0] or None}: give some of {', '.join(FORMS)}")
 
     @cached_property
     def spec(self) -> FeatureSpec:
         """What describes a segment."""
         base = self.encoder.spec(self.segment.layer)
+        self.encoder.spec(self.segment.voicing.layer)  # says what is wrong with it before anything is made
         chunking = f"overlap-add:{WINDOW}:{OVERLAP}" if self.segment.windows == "overlap-add" else base.chunking
         return replace(base, chunking=chunking, parameters={**base.parameters, "pooling": "segments", **self.segment.applied()})
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,6 @@ from vocable.artefacts.writing import replacing, write_text
 from vocable.clustering.codebook import Codebook
 from vocable.errors import InputError, MismatchError
 from vocable.recipes.stored_segments import Stored, StoredSegments
-from vocable.recipes.utterance_files import path_of
 from vocable.recipes.workplace import Claim, open_workplace, require_name
 from vocable.timelines.audacity import audacity_lines
 from vocable.timelines.rttm import rttm_lines
@@ -25,8 +25,9 @@ from vocable.timelines.timeline import Timeline
 Level = Literal["coarse", "fine"]
 FORMS = ("jsonl", "km", "rttm", "textgrid", "audacity")
 FORMAT = "vocable.syllable-units/1"
-_BESIDE = {"textgrid": ".units.TextGrid", "audacity": ".units.txt"}
-"""Endings of the forms that have a file for each utterance."""
+_BESIDE = {"textgrid": ".TextGrid", "audacity": ".txt"}
+"""Endings, behind the name, of the forms that have a file for each utterance."""
+_SHORTEST = 0.01  # seconds that a TextGrid has at least: Praat's have no other
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ def write_units(
         InputError: a form is none, or units of something else stand there.
         MismatchError: the codebook is for other segments.
     """
-    if unknown := [form for form in forms if form not in FORMS]:
-        raise InputError(f"--form {unknown[0]}: give some of {', '.join(FORMS)}")
+    if unknown := [form for form in forms if form not in FORMS] or [""] * (not forms):
+        raise InputError(f"--form {unknown[0] or None}: give some of {', '.join(FORMS)}")
     require_name(name)
     stored = StoredSegments(source)
     require_same(stored, codebook)
@@ -97,16 +98,87 @@ def write_units(
     files = [out / f"{name}.json", *_files(out, name, forms)]
     claim = Claim.of(folder, f"syllable-units-{name}", made_from, files)
     claim.check(overwrite, source)
-    beside = [path_of(out, item, _BESIDE[form]) for form in forms if form in _BESIDE for item in stored.ids]
-    was_done = claim.is_settled() and all(path.is_file() for path in beside)
+    beside = _Beside(out, folder, name)
+    was_done = claim.is_settled() and beside.are_whole()
     if not was_done:
-        for item in stored.ids:  # of an earlier run with other forms
-            for ending in _BESIDE.values():
-                path_of(out, item, ending).unlink(missing_ok=True)
+        found = list(_labelled(stored, codebook, level))  # says what is wrong before anything is written
+        contents = {
+            f"{item.id}.{name}{_BESIDE[form]}": (item, units, form) for item, units in found for form in forms if form in _BESIDE
+        }
+        beside.begin(list(contents), overwrite)
+        for file, (item, units, form) in contents.items():
+            beside.write(file, _of_utterance(item, units, form))
         with claim.taken(overwrite) as staged:
-            _write(staged, out, name, forms, stored, codebook, level)
+            _write(staged, name, forms, stored, found, codebook, level)
+        beside.end(list(contents))
     counts = [len(stored.of(item).segments) for item in stored.ids]
     return UnitsMade(files, len(counts), sum(counts), was_done)
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """The files that units have for each utterance, and the note of which these are, so that others' are left alone."""
+
+    out: Path
+    folder: Path
+    name: str
+
+    def are_whole(self) -> bool:
+        """Tell whether all that were written are there as they were."""
+        return all(size is not None and self._size(file) == size for file, size in self._noted().items())
+
+    def begin(self, files: Sequence[str], overwrite: bool) -> None:
+        """Note what is going to be written.
+
+        Raises:
+            InputError: one of them stands there, and is somebody else's.
+        """
+        known = self._noted()
+        for file in files:
+            if not overwrite and file not in known and (self.out / file).exists():
+                raise InputError(f"{self.out / file} is there already, and isn't of this command: give another --name")
+        self._note({**known, **dict.fromkeys(files)})
+
+    def write(self, file: str, text: str) -> None:
+        """Write one of them."""
+        path = self.out / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+
+    def end(self, files: Sequence[str]) -> None:
+        """Remove those of an earlier run that aren't written any more, and note the others' sizes."""
+        for file in set(self._noted()) - set(files):
+            (self.out / file).unlink(missing_ok=True)
+        self._note({file: self._size(file) for file in files})
+
+    def _size(self, file: str) -> int | None:
+        path = self.out / file
+        return path.stat().st_size if path.is_file() else None
+
+    def _noted(self) -> dict[str, int | None]:
+        try:
+            found = json.loads(self._path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _note(self, sizes: dict[str, int | None]) -> None:
+        write_text(self._path, canonical_json(sizes))
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / f"syllable-units-{self.name}.files.json"
+
+
+def _of_utterance(item: Stored, units: NDArray[np.int64], form: str) -> str:
+    timeline = _timeline(item, units)
+    if form == "audacity":
+        return audacity_lines(timeline)
+    return write_textgrid(timeline, max(_SHORTEST, float(timeline.ends.max(initial=0.0))), "units")
+
+
+def _timeline(item: Stored, units: NDArray[np.int64]) -> Timeline:
+    return Timeline(item.segments[:, 0], item.segments[:, 1], tuple(map(str, units.tolist())))
 
 
 def _files(out: Path, name: str, forms: Sequence[str]) -> list[Path]:
@@ -115,11 +187,17 @@ def _files(out: Path, name: str, forms: Sequence[str]) -> list[Path]:
 
 
 def _write(
-    staged: Path, out: Path, name: str, forms: Sequence[str], stored: StoredSegments, codebook: Codebook, level: Level
+    staged: Path,
+    name: str,
+    forms: Sequence[str],
+    stored: StoredSegments,
+    found: Sequence[tuple[Stored, NDArray[np.int64]]],
+    codebook: Codebook,
+    level: Level,
 ) -> None:
     lines: dict[str, list[str]] = {form: [] for form in forms}
-    for item, units in _labelled(stored, codebook, level):
-        timeline = Timeline(item.segments[:, 0], item.segments[:, 1], tuple(map(str, units.tolist())))
+    for item, units in found:
+        timeline = _timeline(item, units)
         if "jsonl" in lines:
             row = {"id": item.id, "units": units.tolist(), "starts": _times(item, 0), "ends": _times(item, 1)}
             lines["jsonl"].append(canonical_json(row))
@@ -127,10 +205,6 @@ def _write(
             lines["km"].append(" ".join(timeline.labels))
         if "rttm" in lines:
             lines["rttm"].append(rttm_lines(item.id, timeline))
-        if "textgrid" in lines:
-            _beside(out, item.id, _BESIDE["textgrid"], write_textgrid(timeline, float(timeline.ends.max(initial=0.0)), "units"))
-        if "audacity" in lines:
-            _beside(out, item.id, _BESIDE["audacity"], audacity_lines(timeline))
     if "jsonl" in lines:
         _put(staged / f"{name}.jsonl", "".join(f"{line}\n" for line in lines["jsonl"]))
     if "km" in lines:
@@ -145,17 +219,11 @@ def _write(
 
 def _labelled(stored: StoredSegments, codebook: Codebook, level: Level) -> Iterator[tuple[Stored, NDArray[np.int64]]]:
     for item in stored.described():
-        yield item, units_of(item, codebook, level)
+        yield replace(item, features=None), units_of(item, codebook, level)
 
 
 def _times(item: Stored, part: int) -> list[float]:
     return [round(value, 6) for value in item.segments[:, part].tolist()]
-
-
-def _beside(out: Path, utterance: str, ending: str, text: str) -> None:
-    path = path_of(out, utterance, ending)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
 
 
 def _put(path: Path, text: str) -> None:

@@ -62,10 +62,10 @@ class UtteranceFiles:
         """
         require_inside(self.manifest)
         mark = making_in(self.out)
-        if mark is not None and mark.key != self.claim.key and not overwrite:
+        if mark is not None and mark.key != self.claim.key and not overwrite and self._known:
             raise InputError(f"{self.out} holds {self.stage} of other settings or audio: give another folder, or --overwrite")
         again = mark is not None and mark.key != self.claim.key
-        if mark is None and not overwrite:
+        if (mark is None or again) and not overwrite:
             self._refuse_foreign()
         if again:
             self._clear()
@@ -97,7 +97,7 @@ class UtteranceFiles:
         entry = self._known.get(digest_of([list(mark), block.content]))
         if entry is None or entry.failure is not None:
             return block
-        whole = all(self._are_whole(name, sizes) for name, sizes in _files_in(entry))
+        whole = FILES in entry.summary and all(self._are_whole(name, sizes) for name, sizes in _files_in(entry))
         return block if whole else _Again(block, uuid.uuid4().hex)
 
     def _are_whole(self, name: str, sizes: Sizes) -> bool:
@@ -125,8 +125,11 @@ def require_inside(manifest: Manifest) -> None:
         InputError: names one.
     """
     for name in manifest.ids:
-        if name.startswith("/") or ".." in name.split("/"):
-            raise InputError(f"the utterance {name!r} would be written outside the folder: give it another id in the manifest")
+        if {"", ".", ".."} & set(name.split("/")) or "\0" in name:
+            raise InputError(
+                f"the utterance {name!r} would be written outside the folder, or under another's name: give it another id in the "
+                "manifest"
+            )
 
 
 def path_of(folder: Path, utterance: str, ending: str) -> Path:
@@ -135,7 +138,7 @@ def path_of(folder: Path, utterance: str, ending: str) -> Path:
 
 
 def _files_in(entry: Entry) -> list[tuple[str, Sizes]]:
-    return [] if entry.failure is not None else [(name, sizes) for name, sizes in entry.summary[FILES]]
+    return [] if entry.failure is not None else [(name, sizes) for name, sizes in entry.summary.get(FILES, [])]
 
 
 def _size_of(path: Path) -> int | None:

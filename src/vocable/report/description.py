@@ -117,7 +117,12 @@ def _belongs_to_another(path: Path) -> bool:
     """Tell whether a file is described with the one it lies beside."""
     labels = path.suffix == ".json" and path.with_suffix("").suffix in SUFFIXES and path.with_suffix("").exists()
     frames = path.suffix in (".len", ".json") and path.with_suffix(".npy").exists()
-    return labels or frames
+    segments = (path.parent / "segments.json").exists() and path.name.endswith(_OF_SEGMENTS)
+    units = path.name.endswith(".jsonl") and path.with_suffix(".json").exists() and not path.name.endswith("skipped.jsonl")
+    return labels or frames or segments or units
+
+
+_OF_SEGMENTS = ("_segments.txt", "_segmentfeature.npy", "_feature.npy", ".TextGrid", ".audacity.txt", "segments.jsonl")
 
 
 def _labels(path: Path) -> Description:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from vocable.errors import InputError
 from vocable.syllables.cutting import cut_stretches
 from vocable.syllables.hearing import Recording
 from vocable.syllables.segmenter import Segmenter
@@ -95,6 +96,8 @@ class MincutWrapper:
         min_segment_len: int = 1,
         min_cut_minimum: int = 1,
     ) -> None:
+        if not ft_sr > 0:
+            raise InputError(f"ft_sr={ft_sr}: give frames per second, above 0")
         self._rate = ft_sr
         self._settings = MinimumCut(
             syllable_seconds=syl_dur,

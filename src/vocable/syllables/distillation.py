@@ -52,8 +52,8 @@ class DistillationSettings:
     reinitialized: tuple[int, ...] | None = None
     """Blocks, from 1, that begin anew, but for their values' projections and norms; by default the last three, or of an SD-HuBERT
     that is gone on with none."""
-    frozen: tuple[Part, ...] = ("convolutions", "positions")
-    """Parts of the encoder that stay as they are."""
+    frozen: tuple[Part, ...] | None = None
+    """Parts of the encoder that stay as they are: by default both, or of an encoder that begins at random none."""
 
     def __post_init__(self) -> None:
         for name in ("student_temperature", "teacher_temperature"):
@@ -153,10 +153,14 @@ class SentenceDistillation(nn.Module):
         self.register_buffer("begun", torch.zeros(2))
         """Whether the teacher, and the centre, have moved yet: the first time both are taken whole."""
         self._seen: list[tuple[Tensor, int]] = []
-        if self.encoder.convolutions is not None and "convolutions" in self._settings.frozen:
+        if self.encoder.convolutions is not None and "convolutions" in self._frozen:
             self.encoder.convolutions.requires_grad_(False)
-        if "positions" in self._settings.frozen:
+        if "positions" in self._frozen:
             self.encoder.positions.requires_grad_(False)
+
+    @property
+    def _frozen(self) -> tuple[Part, ...]:
+        return ("convolutions", "positions") if self._settings.frozen is None else self._settings.frozen
 
     def train(self, mode: bool = True) -> SentenceDistillation:
         """Go to training mode, in which the teacher still leaves out nothing."""

@@ -176,6 +176,8 @@ class Listener:
             raise AudioFault("changed", f"{level.count} samples at {rate} Hz, but the manifest says {sound.samples}")
         if level.count < field:
             raise AudioFault("short", f"{level.count} samples at {rate} Hz; one frame takes {field}")
+        if not np.isfinite(level.deviation):
+            raise AudioFault("not finite", "some of its samples are no numbers")
         if not level.deviation > 0:
             raise AudioFault("silent", "all samples are the same")
 
@@ -242,7 +244,8 @@ class _Level:
             values = piece.astype(np.float64)
             count, total, squares = count + len(piece), total + float(values.sum()), squares + float(values @ values)
         mean = total / max(1, count)
-        return cls(count, mean, max(squares / max(1, count) - mean * mean, 0.0) ** 0.5)
+        variance = squares / max(1, count) - mean * mean
+        return cls(count, mean, float(np.sqrt(np.maximum(variance, 0.0))))  # which lets what is no number be one
 
 
 def _loudness(pieces: Iterable[Waveform], frames: int, hop: int, level: _Level) -> NDArray[np.float64]:

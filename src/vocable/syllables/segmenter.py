@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocable.audio.faults import AudioFault
+from vocable.errors import InputError
 from vocable.features.encoder_layer import EncoderFile, Precision
 from vocable.features.waveforms import as_waveforms
 from vocable.models.taps import Tap
@@ -72,6 +73,8 @@ class Segmenter:
         device: str = "cpu",
         features: bool = True,
     ) -> None:
+        if isinstance(settings, str) and settings not in PRESETS:
+            raise InputError(f"settings {settings!r}: give SegmentSettings, or one of {', '.join(PRESETS)}")
         self.settings = PRESETS[settings] if isinstance(settings, str) else settings
         encoder = checkpoint if isinstance(checkpoint, EncoderFile) else EncoderFile(str(checkpoint), precision=precision)
         found = encoder.checkpoint()
@@ -110,9 +113,9 @@ class Segmenter:
             AudioFault: one can't be used.
         """
         made = []
-        for item in self.found(sounds):
+        for number, item in enumerate(self.found(sounds)):
             if isinstance(item, AudioFault):
-                raise item
+                raise _named(item, sounds[number], number)
             cut, frames = item
             made.append(replace(cut, features=frames.read(0, frames.count)) if self._features else cut)
         return made
@@ -124,9 +127,9 @@ class Segmenter:
             AudioFault: one can't be used.
         """
         given = [item if isinstance(item, (str, Path, Recording)) else as_waveforms([item])[0] for item in sounds]
-        for item in (made := self._heard(given)):
+        for number, item in enumerate(made := self._heard(given)):
             if isinstance(item, AudioFault):
-                raise item
+                raise _named(item, given[number], number)
         return [item for item in made if not isinstance(item, AudioFault)]
 
     def _heard(self, sounds: Sequence[Sound]) -> list[Heard | AudioFault]:
@@ -161,3 +164,11 @@ class Segmenter:
         features = np.stack(means) if means else np.empty((0, self._listener.config.dim), np.float32)
         made = Syllables(found / self._rate, found, features, None, heard.frames.count, heard.seconds, bounded, speech)
         return made, heard.frames
+
+
+def _named(fault: AudioFault, sound: Sound, number: int) -> AudioFault:
+    """Return a fault that says whose it is."""
+    if fault.path is None:
+        where = sound.path if isinstance(sound, Recording) else sound
+        fault.path = f"waveform {number}, counted from 0" if isinstance(where, np.ndarray) else str(where)
+    return fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -10,6 +11,12 @@ from vocable.errors import InputError
 Method = Literal["minimum-cut", "greedy", "norm-peaks"]
 Windows = Literal["overlap-add", "whole"]
 Preset = Literal["current", "published", "sylber", "zerosyl"]
+_SHORTEST = 0.001  # seconds
+
+
+def _require_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise InputError(f"{name} {value}: give a number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +43,10 @@ class Voicing:
             raise InputError(f"strategy {self.strategy!r}: give relative or absolute")
         if self.layer < 1:
             raise InputError(f"norm layer {self.layer}: layers count from 1")
+        _require_finite("norm threshold", self.threshold)
+        _require_finite("silence threshold", self.silence)
+        if self.least_frames < 0:
+            raise InputError(f"least frames {self.least_frames}: give 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +75,29 @@ class MinimumCut:
     """Frames that a piece may have before merging; by default any number. Cuts may then not be the best ones."""
 
     def __post_init__(self) -> None:
-        if not self.syllable_seconds > 0:
-            raise InputError(f"syllable duration {self.syllable_seconds}: give seconds above 0")
+        _require_finite("syllable duration", self.syllable_seconds)
+        _require_finite("merge threshold", self.merge_threshold)
+        if self.syllable_seconds < _SHORTEST:
+            raise InputError(f"syllable duration {self.syllable_seconds}: give {_SHORTEST} seconds or more")
         if self.longest is not None and self.longest < 1:
             raise InputError(f"longest {self.longest}: give 1 frame or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Greedy:
-    """How frames are gathered from left to right, as Sylber does (arXiv 2410.07168)."""
+    """How frames are gathered from left to right, as Sylber does (arXiv 2410.07168).
+
+    Raises:
+        InputError: a part is none.
+    """
 
     merge_threshold: float = 0.8
     """A frame joins a segment whose mean has at least this cosine with it."""
     reference_quirks: bool = False
     """As the authors' code: after a change within speech the mean counts frames of the segment before."""
+
+    def __post_init__(self) -> None:
+        _require_finite("merge threshold", self.merge_threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +116,8 @@ class NormPeaks:
     def __post_init__(self) -> None:
         if self.smoothing < 1 or self.smoothing % 2 == 0:
             raise InputError(f"smoothing {self.smoothing}: give an odd number of frames")
-        if not self.prominence >= 0:
+        _require_finite("prominence", self.prominence)
+        if self.prominence < 0:
             raise InputError(f"prominence {self.prominence}: give 0 or more")
 
 

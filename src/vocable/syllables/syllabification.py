@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vocable.artefacts.text import lines_of
 from vocable.errors import InputError
 from vocable.timelines.timeline import Timeline
 
@@ -36,14 +37,15 @@ class Phonology:
         Raises:
             InputError: a line is neither, or there are no vowels.
         """
-        text = (
-            resources.files("vocable.syllables").joinpath("english.txt").read_text()
-            if path is None
-            else path.read_text(encoding="utf-8")
-        )
+        if path is None:
+            lines = resources.files("vocable.syllables").joinpath("english.txt").read_text().split("\n")
+        elif path.is_file():
+            lines = lines_of(path, path.read_bytes())
+        else:
+            raise InputError(f"{path}: there is no such file; give one with lines of vowels and onsets")
         vowels: set[str] = set()
         onsets: set[tuple[str, ...]] = set()
-        for number, line in enumerate(text.split("\n"), 1):
+        for number, line in enumerate(lines, 1):
             kind, _, rest = line.partition("#")[0].strip().partition(" ")
             if kind == "vowels":
                 vowels.update(rest.split())
@@ -64,10 +66,9 @@ class Phonology:
         nuclei = [at for at, phone in enumerate(phones) if self.is_vowel(phone)]
         starts = [0]
         for nucleus, following in pairwise(nuclei):
-            onset = following
-            while onset - 1 > nucleus and tuple(_STRESS.sub("", item) for item in phones[onset - 1 : following]) in self.onsets:
-                onset -= 1
-            starts.append(onset)
+            between = [_STRESS.sub("", phone) for phone in phones[nucleus + 1 : following]]
+            longest = next((at for at in range(len(between)) if tuple(between[at:]) in self.onsets), len(between))
+            starts.append(nucleus + 1 + longest)
         return [range(first, last) for first, last in zip(starts, [*starts[1:], len(phones)], strict=True)] if phones else []
 
 

@@ -273,7 +273,7 @@ class _Run:
             row, why = next(iter(self._unreadable.items()))
             raise InputError(
                 f"{unreadable} of {self._asked.data.utterances} utterances can't be read, such as the one of manifest row "
-                f"{row + 1} ({why}): mend them, or make the manifest anew; the last checkpoint stands as it was"
+                f"{row + 1} ({why}): mend them, or take them out; the last checkpoint stands as it was"
             )
 
     def _check_finite(self, norm: Tensor) -> None:
