@@ -173,7 +173,15 @@ def test_odd_names_are_left_out_and_the_rest_goes_on(cli: Cli, encoder: Path, tm
     assert "what was given has no usable audio" in said
     assert "silent.wav" in said
     said = cli(
-        "syllables", "segment", tmp_path / "in" / "line\nbreak.wav", "--encoder", encoder, "--out", tmp_path / "y", fails=True
+        "syllables",
+        "segment",
+        tmp_path / "in" / "line\nbreak.wav",
+        "--encoder",
+        encoder,
+        "--out",
+        tmp_path / "y",
+        *LAYERS,
+        fails=True,
     )
     assert "line break" in said
 
