@@ -3,7 +3,7 @@
     python benchmarks/syllable_segmenters.py ENCODER SDHUBERT --train DIR --dev DIR --alignments DIR
 
 ENCODER is a small HuBERT, SDHUBERT what was trained from it. Every segmenter's settings, and the shift of references, are the
-best ones (by R-value) for the utterances of --train; the table is of --dev, other speakers. Beside them are a uniform cutter at
+best ones (by R-value) for some utterances of --train; the table is of --dev, other speakers. Beside them are a uniform cutter at
 the true rate of syllables, and valleys of the smoothed energy.
 """
 
@@ -34,14 +34,14 @@ class Aligned:
     syllables: list[NDArray[np.float64]]
 
     @classmethod
-    def read(cls, folder: Path, alignments: Path) -> Aligned:
+    def read(cls, folder: Path, alignments: Path, every: int = 1) -> Aligned:
         from vocable.audio.decoding import read_waveform
         from vocable.recipes.syllable_references import made_references
         from vocable.syllables.syllabification import Phonology
 
         found = dict(made_references(alignments, Phonology.read()))
         waves, times = [], []
-        for path in sorted(folder.rglob("*.flac")):
+        for path in sorted(folder.rglob("*.flac"))[::every]:
             if (timeline := found.get(path.stem)) is not None:
                 waves.append(read_waveform(path))
                 times.append(np.stack([timeline.starts, timeline.ends], axis=1))
@@ -54,8 +54,10 @@ def main() -> None:
     parser.add_argument("sdhubert")
     for name in ("train", "dev", "alignments"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--every", type=int, default=4, help="tune on every so many utterances of --train")
     arguments = parser.parse_args()
-    train, dev = (Aligned.read(folder, arguments.alignments) for folder in (arguments.train, arguments.dev))
+    train = Aligned.read(arguments.train, arguments.alignments, arguments.every)
+    dev = Aligned.read(arguments.dev, arguments.alignments)
     rows = []
     for name, candidates in _segmenters(arguments.encoder, arguments.sdhubert, train):
         rows.append({"segmenter": name, **_best(candidates, train, dev)})
@@ -102,7 +104,9 @@ def _of_norms(checkpoint: str) -> Iterator[Candidate]:
 def _greedy(checkpoint: str) -> Iterator[Candidate]:
     from vocable.syllables.settings import Greedy, SegmentSettings, Voicing
 
-    for layer, threshold, merge in itertools.product(_layers(checkpoint)[-3:], (-1.0, 0.1, 0.2), (0.5, 0.6, 0.7, 0.8, 0.9)):
+    for layer, threshold, merge in itertools.product(
+        _layers(checkpoint)[-3:], (-1.0, 0.1, 0.2), (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    ):
         voicing = Voicing(layer=layer, threshold=threshold, least_frames=0)
         settings = SegmentSettings(
             method="greedy", layer=layer, voicing=voicing, greedy=Greedy(merge_threshold=merge), windows="whole"
@@ -114,7 +118,9 @@ def _minimum_cut(checkpoint: str) -> Iterator[Candidate]:
     from vocable.syllables.settings import MinimumCut, SegmentSettings, Voicing
 
     for layer, threshold, (seconds, merge) in itertools.product(
-        _layers(checkpoint)[-3:], (-1.0, 0.1), ((0.1, 0.5), (0.1, 0.7), (0.1, 0.85), (0.15, 0.85), (0.2, 2.0), (0.25, 2.0))
+        _layers(checkpoint)[-3:],
+        (-1.0, 0.1),
+        ((0.1, 0.2), (0.1, 0.3), (0.1, 0.4), (0.1, 0.5), (0.1, 0.7), (0.2, 0.3), (0.2, 2.0), (0.25, 2.0)),
     ):
         cut = MinimumCut(syllable_seconds=seconds, merge_threshold=merge)
         settings = SegmentSettings(
