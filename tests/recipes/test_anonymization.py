@@ -219,6 +219,25 @@ def test_the_same_key_gives_the_same_bytes(cli: Cli, audio: Path, fleet: Path, k
         assert content != (audio / name).read_bytes()
 
 
+def test_a_dry_run_says_what_it_takes_and_does_nothing(
+    cli: Cli, audio: Path, pool: Path, fleet: Path, encoder: Path, model: Path, listed: Path, tmp_path: Path
+) -> None:
+    imported = tmp_path / "imported.safetensors"
+    cli("anonymize", "import-codebooks", listed, "--out", imported, "--encoder", encoder, "--layer", 6)
+    before = sorted(tmp_path.rglob("*"))
+    speakers = ("--speakers", "{speaker}/*", "--dry-run")
+    for command in (
+        ("fit-codebooks", pool, "--out", tmp_path / "x.safetensors", *speakers),
+        ("fit-codebooks", pool, "--out", tmp_path / "x.safetensors", *speakers, "--encoder", encoder, "--layer", 6),
+        ("convert", audio, "--codebooks", fleet, "--out", tmp_path / "x", "--dry-run"),
+        ("convert", audio, "--codebooks", pool, "--out", tmp_path / "x", "--codebook-speakers", "{speaker}/*", "--dry-run"),
+        ("convert", audio, "--codebooks", imported, "--model", model, "--encoder", encoder, "--out", tmp_path / "x", "--dry-run"),
+    ):
+        said = cli("anonymize", *command, "--workers", 1)
+        assert all(word in said for word in ("usable utterances", "hours of audio", "writes", "memory", "time")), said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_files_are_described(cli: Cli, fleet: Path, model: Path, tmp_path: Path) -> None:
     said = cli("inspect", fleet)
     for words in ("codebooks of speakers", "cepstra, 20 values every 10 ms", "agreed", "values 13 to 19"):

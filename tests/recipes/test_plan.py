@@ -64,7 +64,7 @@ def read_manifest_of(corpus: Path):  # type: ignore[no-untyped-def]
 
 def test_parts_of_the_work_are_planned_as_they_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fit and statistics are each part's own; labelling is shared out, if it isn't done by the fit on the way."""
-    monkeypatch.setattr("vocable.recipes.plan._measured_rate", lambda *_: 1.0)
+    monkeypatch.setattr("vocable.recipes.plan.measured_rate", lambda *_: 1.0)
     for at in range(4):
         write_audio(tmp_path / f"{at}.wav", 5.0, at)
     fit = FitSettings(clusters=3)

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from vocable.cli.given_options import spelled
 from vocable.cli.options import Audio, Part, Running
-from vocable.cli.tables import report_others, report_skipped
+from vocable.cli.tables import print_table, report_others, report_skipped
 from vocable.errors import InputError
 from vocable.features.encoder_layer import EncoderFile, Precision, resolved_precision
 from vocable.models.config import WaveformNormalization
@@ -37,6 +37,7 @@ def fit_codebooks(
     waveform_normalization: WaveformNormalization = "none",
     strict: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
     audio: Audio = CorpusSettings(),
     running: Running = Running(),
     part: Part = Part(),
@@ -76,6 +77,8 @@ def fit_codebooks(
         Make any unusable file an error.
     overwrite
         Replace a file of something else.
+    dry_run
+        Say what would be done, how long it takes and what it needs, and do nothing.
     """
     from vocable.recipes.fleet_fitting import fit_fleet
 
@@ -93,6 +96,11 @@ def fit_codebooks(
         note=note,
         seed=seed,
     )
+    if dry_run:
+        from vocable.recipes.anonymization_plan import plan_fleet
+
+        print_table(f"codebooks in {out}", plan_fleet(source, settings, audio, FleetFrames(file, layer), work).rows())
+        return
     made = fit_fleet(source, out, settings, audio, FleetFrames(file, layer), work, strict, overwrite)
     if made.fleet is None:
         report_others(made.missing, "the file", "codebook")
@@ -164,6 +172,7 @@ def convert(
     match_length: bool = False,
     strict: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
     audio: Audio = CorpusSettings(),
     running: Running = Running(),
     part: Part = Part(),
@@ -213,6 +222,8 @@ def convert(
         Make any unusable file an error.
     overwrite
         Replace speech of something else.
+    dry_run
+        Say what would be done, how long it takes and what it needs, and do nothing.
     """
     from vocable.anonymization.draw import read_key
     from vocable.recipes.anonymization import Conversion, convert_speech
@@ -230,6 +241,11 @@ def convert(
             raise InputError(f"--codebooks {codebooks}: with --model, fit them first, with 'vocable anonymize fit-codebooks'")
         fleet = out / "codebooks.safetensors"
         pool = replace(audio, speakers=codebook_speakers or audio.speakers)
+        if dry_run:
+            from vocable.recipes.anonymization_plan import plan_fleet
+
+            print_table(f"codebooks in {fleet}, first", plan_fleet(codebooks, FleetSettings(), pool, FleetFrames(), work).rows())
+            return
         made = fit_fleet(codebooks, fleet, FleetSettings(), pool, FleetFrames(), work, strict, overwrite)
         if made.fleet is None:
             report_others(made.missing, "the codebooks", "codebook")
@@ -241,7 +257,12 @@ def convert(
         own_left_out=exclude_own_speaker, match_length=match_length, draw=draw, key=None if key is None else read_key(key),
         write_draw=write_draw,
     )  # fmt: skip
-    with opened_sources([first, *more], out, audio, kept=True) as source:
+    with opened_sources([first, *more], out, audio, kept=not dry_run) as source:
+        if dry_run:
+            from vocable.recipes.anonymization_plan import plan_conversion
+
+            print_table(f"{first} would be converted into {out}", plan_conversion(source, conversion, audio, work).rows())
+            return
         done = convert_speech(source, out, conversion, audio, work, strict, overwrite)
     if done.missing:
         report_others(done.missing, "anonymized.json")

@@ -97,6 +97,15 @@ class FleetFrames:
         """Columns that have centroids of their own."""
         return GROUPS if self.encoder is None else ((0, self.spec.dim),)
 
+    @property
+    def pipeline(self) -> FramePipeline:
+        """What makes the frames of an encoder."""
+        return FramePipeline(self.spec, encoder=self.encoder)
+
+    def clusters(self, settings: FleetSettings) -> int:
+        """Return how many centroids each group of a codebook has."""
+        return settings.clusters or (CLUSTERS if self.encoder is None else _ENCODER_CLUSTERS)
+
 
 def fit_fleet(
     source: Path,
@@ -147,7 +156,7 @@ def fit_fleet(
         if claim.is_settled():
             return MadeFleet(read_fleet(out), [], record, was_done=True)
         fits = [_Fit(name, speakers, opened.manifest.select(rows), folder, claim.key) for name, speakers, rows in groups]
-        clusters = settings.clusters or (CLUSTERS if frames.encoder is None else _ENCODER_CLUSTERS)
+        clusters = frames.clusters(settings)
         mine = fits[slice(*shard_bounds(len(fits), work.nshard, work.rank))]
         with progress("codebooks", sum(fit.manifest.seconds for fit in mine)) as shown:
             for fit in mine:
@@ -286,8 +295,7 @@ class _Fit:
                 book = self._fitted(clusters, cepstra.count, frames.groups, dim, seed, engine, cepstra.columns)
                 statistics = cepstra.statistics()
             else:
-                pipeline = FramePipeline(frames.spec, encoder=frames.encoder)
-                source = AudioFrames(self.manifest, pipeline, engine, advance, skipped)
+                source = AudioFrames(self.manifest, frames.pipeline, engine, advance, skipped)
                 count = sum(frames.spec.frame_count(samples) for samples in self.manifest.samples.tolist())
                 book = self._fitted(clusters, count, frames.groups, dim, seed, engine, lambda *_: source)
                 statistics = {}

@@ -34,12 +34,12 @@ from vocable.recipes.syllable_segments import SyllableJob
 from vocable.units.units import unit_type
 
 _PROBE_SECONDS = 30.0  # of audio: a few hundredths of a second of work
-_WORKER_BYTES = 150 << 20  # Python, NumPy and a block in flight
-_OPERATIONS_PER_SECOND = 20e9  # multiplications of k-means and of labelling on a core
+WORKER_BYTES = 150 << 20  # Python, NumPy and a block in flight
+OPERATIONS_PER_SECOND = 20e9  # multiplications of k-means and of labelling on a core
 _READING = 500e6  # bytes of dumped frames a second, from a disk
 _PROBED_SECONDS = 15.0
-_TORCH_BYTES = 500 << 20
-_PASSES = 24  # of k-means over all frames of its sample, those over parts of it included
+TORCH_BYTES = 500 << 20
+PASSES = 24  # of k-means over all frames of its sample, those over parts of it included
 _HELD = 4 << 30  # bytes of frames that a fit keeps
 _ROW_BYTES = 80  # of a manifest
 _SYLLABLES = 4.7  # a second, of SD-HuBERT's
@@ -92,7 +92,7 @@ def plan_manifest(source: Path, settings: CorpusSettings, splitting: Splitting, 
     """Say what a manifest would list; headers are read for that, which is all the work there is."""
     splitting.require_speakers(source, settings)
     begun = time.monotonic()
-    opened = _opened(source, settings, work)
+    opened = opened_alone(source, settings, work)
     taken = time.monotonic() - begun
     manifest = opened.manifest
     split(manifest, splitting.valid_percent, splitting.seed, splitting.by_speaker)  # says now what is wrong with it
@@ -100,11 +100,11 @@ def plan_manifest(source: Path, settings: CorpusSettings, splitting: Splitting, 
         utterances=len(manifest),
         frames=None,
         written=len(manifest) * _ROW_BYTES,
-        memory=work.workers * _WORKER_BYTES,
+        memory=work.workers * WORKER_BYTES,
         time=taken / work.nshard,
         seconds=manifest.seconds,
         skipped=count_reasons(opened.skipped),
-        part=_part(work),
+        part=part_of(work),
     )
 
 
@@ -152,7 +152,7 @@ def plan_units(
     """
     spec = spec_of(codebook)
     base = base_made(spec, encoder)
-    opened = _opened(source, replace(corpus, sample_rate=spec.sample_rate), work)
+    opened = opened_alone(source, replace(corpus, sample_rate=spec.sample_rate), work)
     require_speakers_for(codebook.normalization.scope, opened.manifest)
     pipeline = FramePipeline(base, context=spec.context, encoder=encoder)
     statistics = int(codebook.normalization.scope == "speaker")
@@ -166,7 +166,7 @@ def plan_syllables(source: Path, job: SyllableJob, work: Work) -> Plan:
         InputError: what the work itself would refuse.
     """
     corpus = replace(job.corpus, sample_rate=job.spec.sample_rate)
-    opened = _opened(source, corpus, work)
+    opened = opened_alone(source, corpus, work)
     deepest = job.encoder.spec(max(job.segment.layer, job.segment.voicing.layer))
     pipeline = FramePipeline(deepest, encoder=job.encoder)
     manifest, width = opened.manifest, 4 * deepest.dim
@@ -181,10 +181,10 @@ def plan_syllables(source: Path, job: SyllableJob, work: Work) -> Plan:
         frames=frames,
         written=round(_SYLLABLES * manifest.seconds * segment) + frames * width * ("frames" in job.forms),
         memory=work.workers * _worker_bytes(pipeline),
-        time=manifest.seconds / work.nshard / _measured_rate(manifest, pipeline) / work.workers,
+        time=manifest.seconds / work.nshard / measured_rate(manifest, pipeline) / work.workers,
         seconds=manifest.seconds,
         skipped=count_reasons(opened.skipped),
-        part=_part(work),
+        part=part_of(work),
     )
 
 
@@ -205,7 +205,7 @@ def plan_stored_fit(stores: Sequence[StoredFrames], out: Path, fit: FitSettings,
     held = int(np.concatenate([store.lengths for store in stores])[sampled_utterances(stores, fit)].sum())
     require_frames_for(held, fit.clusters)
     dim = stores[0].dim
-    seconds = held * dim * (4 / _READING + _PASSES * fit.clusters / _OPERATIONS_PER_SECOND / work.workers)
+    seconds = held * dim * (4 / _READING + PASSES * fit.clusters / OPERATIONS_PER_SECOND / work.workers)
     plan = _stored_plan(stores, work, fit.clusters * dim * 4, 3 * 4 * held * dim, seconds)
     return replace(plan, done=claim.is_settled())
 
@@ -213,8 +213,8 @@ def plan_stored_fit(stores: Sequence[StoredFrames], out: Path, fit: FitSettings,
 def plan_stored_units(stores: Sequence[StoredFrames], codebook: Codebook, work: Work, forms: Sequence[str] = (".km",)) -> Plan:
     """Estimate the labels of dumped frames, in some forms."""
     frames, dim = sum(len(store.array) for store in stores), stores[0].dim
-    seconds = frames * dim * (4 / _READING + len(codebook) / _OPERATIONS_PER_SECOND / work.workers)
-    return _stored_plan(stores, work, _label_bytes(frames, len(codebook), forms), 0, seconds / work.nshard, _part(work))
+    seconds = frames * dim * (4 / _READING + len(codebook) / OPERATIONS_PER_SECOND / work.workers)
+    return _stored_plan(stores, work, _label_bytes(frames, len(codebook), forms), 0, seconds / work.nshard, part_of(work))
 
 
 def _stored_plan(stores: Sequence[StoredFrames], work: Work, written: int, held: int, seconds: float, part: str = "") -> Plan:
@@ -223,15 +223,19 @@ def _stored_plan(stores: Sequence[StoredFrames], work: Work, written: int, held:
         utterances=sum(map(len, stores)),
         frames=frames,
         written=written,
-        memory=work.workers * _WORKER_BYTES + held,
+        memory=work.workers * WORKER_BYTES + held,
         time=seconds,
         seconds=None if spec is None else frames / spec.rate,
         part=part,
     )
 
 
-def _opened(source: Path, corpus: CorpusSettings, work: Work) -> Corpus:
-    """Return the usable audio; what that takes is kept nowhere."""
+def opened_alone(source: Path, corpus: CorpusSettings, work: Work) -> Corpus:
+    """Return the usable audio; what that takes is kept nowhere.
+
+    Raises:
+        InputError: there is none.
+    """
     with tempfile.TemporaryDirectory() as folder, Engine(work) as engine:
         opened = open_corpus(source, corpus, engine, Path(folder))
     require_usable(opened, source)
@@ -241,7 +245,7 @@ def _opened(source: Path, corpus: CorpusSettings, work: Work) -> Corpus:
 def _opened_for(frames: FrameChoice, source: Path, corpus: CorpusSettings, work: Work) -> Corpus:
     """Return the usable audio, if frames of the choice can be made of it."""
     frames.require_speakers(source, corpus)
-    opened = _opened(source, corpus, work)
+    opened = opened_alone(source, corpus, work)
     require_speakers_for(frames.normalize, opened.manifest)
     return opened
 
@@ -255,7 +259,8 @@ def _statistics(frames: FrameChoice) -> int:
     return int(frames.normalize in ("corpus", "speaker"))
 
 
-def _part(work: Work) -> str:
+def part_of(work: Work) -> str:
+    """Return which part of the work is meant, in words."""
     return f" of part {work.rank} of {work.nshard}" if work.nshard > 1 else ""
 
 
@@ -303,12 +308,12 @@ def _plan(
             cut = 0  # the fit finds the labels of what it is fitted to, and few frames are left to label
         require_frames_for(held, fit.clusters)
         whole += held / max(frames, 1)
-        fitting = _PASSES * held * spec.dim * fit.clusters / _OPERATIONS_PER_SECOND
+        fitting = PASSES * held * spec.dim * fit.clusters / OPERATIONS_PER_SECOND
     if clusters is not None:
         written = _label_bytes(frames, clusters, forms)
     else:
         written = frames * spec.dim * 4 if fit is None else fit.clusters * spec.dim * 4
-    seconds = (whole + cut / work.nshard) * manifest.seconds / _measured_rate(manifest, pipeline) + fitting
+    seconds = (whole + cut / work.nshard) * manifest.seconds / measured_rate(manifest, pipeline) + fitting
     return Plan(
         utterances=len(manifest),
         frames=frames,
@@ -317,14 +322,14 @@ def _plan(
         time=seconds / work.workers,
         seconds=manifest.seconds,
         skipped=count_reasons(opened.skipped),
-        part=_part(work),
+        part=part_of(work),
     )
 
 
 def _worker_bytes(pipeline: FramePipeline) -> int:
     """Return what a worker takes: with an encoder, torch, and the weights as they are read and as they are used."""
     encoder = pipeline.encoder
-    return _WORKER_BYTES if encoder is None else _WORKER_BYTES + _TORCH_BYTES + 2 * encoder.checkpoint().bytes
+    return WORKER_BYTES if encoder is None else WORKER_BYTES + TORCH_BYTES + 2 * encoder.checkpoint().bytes
 
 
 def _encoder_rate(manifest: Manifest, pipeline: FramePipeline) -> float:
@@ -346,7 +351,7 @@ def _encoder_rate(manifest: Manifest, pipeline: FramePipeline) -> float:
     return 1.0
 
 
-def _measured_rate(manifest: Manifest, pipeline: FramePipeline) -> float:
+def measured_rate(manifest: Manifest, pipeline: FramePipeline) -> float:
     """Return seconds of audio that a worker turns into frames in a second, from the first utterances."""
     if pipeline.encoder is not None:
         return _encoder_rate(manifest, pipeline)
