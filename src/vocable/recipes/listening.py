@@ -40,7 +40,7 @@ def listening_page(out: Path, manifest: Manifest, rows: Sequence[int], ending: s
         now, rate = soundfile.read(path_of(out, item.id, ending), dtype="float32")
         players = "".join(f"<td>{_player(wave, at)}</td>" for wave, at in ((before, manifest.sample_rate), (now, rate)))
         lines.append(f"<tr><td>{escape(item.id)}</td>{players}</tr>")
-    return page(str(out.name), [f"<p>{len(rows):,} utterances; some of them:</p>", *lines, "</table>"])
+    return page("Speech said by other voices", [f"<p>{len(rows):,} utterances; some of them:</p>", *lines, "</table>"])
 
 
 def _player(waveform: object, rate: int) -> str:
