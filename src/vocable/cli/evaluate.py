@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from vocable.artefacts.writing import write_text
+from vocable.cli.evaluate_anonymity import intelligibility, privacy
 from vocable.cli.evaluate_syllables import boundaries, ssabx, syllables
 from vocable.cli.options import Audio, Frames, Names, Numbers, Running, check_together
 from vocable.cli.tables import bars, print_columns, print_table, report_skipped
@@ -20,7 +21,9 @@ from vocable.recipes.layers import LayerSettings, score_layers
 from vocable.recipes.scoring import Truth, score_units
 from vocable.units.label_files import read_units
 
-__all__ = ["agreement", "boundaries", "frames", "layers", "ssabx", "syllables", "units"]
+__all__ = [
+    "agreement", "boundaries", "frames", "intelligibility", "layers", "privacy", "ssabx", "syllables", "units",
+]  # fmt: skip
 
 
 def units(

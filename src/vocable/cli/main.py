@@ -77,6 +77,10 @@ GROUPS = {
             "boundaries": "Say how well the starts of segments find the boundaries of syllables: precision, recall, F1, R-value.",
             "syllables": "Say what units of segments tell of syllables: purities and mutual information, each segment taken for "
             "the best syllable.",
+            "privacy": "Say how often a verifier is wrong about who speaks: equal error rates with intervals over speakers, for "
+            "two attackers.",
+            "intelligibility": "Say how much of what is said a recogniser gets: errors of words and characters, with "
+            "intervals, and how pitch is kept.",
             "ssabx": "Say how often an encoder describes a clip more like another speaker's of the same words than like other "
             "words.",
         },
