@@ -72,8 +72,8 @@ def intelligibility(
         What writes down what is said: faster-whisper:MODEL (a folder, or a name), pocketsphinx, or MODULE:NAME of a function that
         is called with a waveform at 16 kHz.
     transcripts
-        What was said: a file of lines 'utterance words', or a folder of .trans.txt files; by default what the recogniser reads out
-        of the originals.
+        What was said: a file of lines 'utterance words', or a folder of .trans.txt files; by default what the recogniser reads
+        out of the originals.
     json_
         Print JSON.
     """
