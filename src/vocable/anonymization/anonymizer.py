@@ -9,15 +9,18 @@ from typing import Literal, Protocol, cast
 
 import numpy as np
 
+from vocable.anonymization.cepstra import SPEC
 from vocable.anonymization.draw import KeyedDraw, Plan, of_frames, segment_count
-from vocable.anonymization.voices import NeuralVoice, SourceFilterVoice, Voice, least_samples
+from vocable.anonymization.voices import NeuralVoice, SourceFilterVoice, Voice, check_model, least_samples
+from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.decoding import Waveform, read_waveform
 from vocable.audio.faults import AudioFault
-from vocable.checkpoints.detokenizers import read_detokenizer
+from vocable.checkpoints.detokenizers import DetokenizerCheckpoint, read_detokenizer
 from vocable.clustering.fleets import Fleet, Tokens, read_fleet
 from vocable.errors import InputError, MismatchError
 from vocable.features.encoder_layer import EncoderFile
 from vocable.models.config import WaveformNormalization
+from vocable.models.taps import TapName
 
 Per = Literal["audio", "frame"]
 
@@ -117,7 +120,7 @@ class Anonymizer:
         self._draw = draw or ByKey(KeyedDraw(self.fleet.names, self.fleet.speakers))
         self._stride = stride if per == "frame" else None
         self._match_length = match_length
-        self.voice = voice_of(self.fleet, model, encoder, vocoder, device)
+        self.voice = VoiceParts.of(self.fleet, model, encoder, vocoder).voice(device)
 
     def __call__(self, audio: str | Path | Waveform, name: str | None = None, speaker: str | None = None) -> Anonymous:
         """Return an utterance said by other voices.
@@ -157,39 +160,75 @@ class Anonymizer:
         return Anonymous(said, self.voice.sample_rate, tokens, drawn.segments)
 
 
-def voice_of(
-    fleet: Fleet,
-    model: str | Path | None,
-    encoder: str | Path | EncoderFile | None,
-    vocoder: str | Path | None,
-    device: str = "cpu",
-) -> Voice:
-    """Return what makes a fleet's frames, and speech of them; the arguments are those of `Anonymizer`.
+@dataclass(frozen=True)
+class VoiceParts:
+    """What a voice is made of, checked, but not built."""
 
-    Raises:
-        InputError: parts are missing, or don't go together.
-        MismatchError: they are for different frames.
-    """
-    if model is None:
-        if fleet.spec is not None and fleet.spec.kind == "encoder":
-            raise InputError("the codebooks are of an encoder's frames, which a model makes audible: give --model, and --encoder")
-        if encoder is not None or vocoder is not None:
-            raise InputError("--encoder and --vocoder go with --model: give that, too, or leave them out")
-        return SourceFilterVoice(fleet)
-    if fleet.spec is None:
-        raise MismatchError(
-            "these codebooks don't say what frames they are of: import them with --encoder and --layer, which say it"
-        )
-    if fleet.spec.kind != "encoder":
-        raise MismatchError(f"--model {model}: these codebooks are of {fleet.spec.kind}, which need none; leave it out")
-    if encoder is None:
-        raise InputError(
-            f"the codebooks are of layer {fleet.spec.layer} of an encoder whose digest begins {str(fleet.spec.model)[:12]}: "
-            "give --encoder with its checkpoint"
-        )
-    file = (
-        encoder
-        if isinstance(encoder, EncoderFile)
-        else EncoderFile(str(encoder), cast("WaveformNormalization", fleet.spec.waveform_normalization))
-    )
-    return NeuralVoice(file, fleet.spec, read_detokenizer(model), None if vocoder is None else read_detokenizer(vocoder), device)
+    fleet: Fleet
+    model: DetokenizerCheckpoint | None = None
+    vocoder: DetokenizerCheckpoint | None = None
+    encoder: EncoderFile | None = None
+
+    @classmethod
+    def of(
+        cls,
+        fleet: Fleet,
+        model: str | Path | None,
+        encoder: str | Path | EncoderFile | None,
+        vocoder: str | Path | None,
+    ) -> VoiceParts:
+        """Return the parts; the arguments are those of `Anonymizer`.
+
+        Raises:
+            InputError: parts are missing, or don't go together.
+            MismatchError: they are for different frames.
+        """
+        if model is None:
+            if fleet.spec is not None and fleet.spec.kind == "encoder":
+                raise InputError(
+                    "the codebooks are of an encoder's frames, which a model makes audible: give --model, and --encoder"
+                )
+            if encoder is not None or vocoder is not None:
+                raise InputError("--encoder and --vocoder go with --model: give that, too, or leave them out")
+            SourceFilterVoice(fleet)
+            return cls(fleet)
+        if fleet.spec is None:
+            raise MismatchError(
+                "these codebooks don't say what frames they are of: import them with --encoder and --layer, which say it"
+            )
+        if fleet.spec.kind != "encoder":
+            raise MismatchError(f"--model {model}: these codebooks are of {fleet.spec.kind}, which need none; leave it out")
+        if encoder is None:
+            raise InputError(
+                f"the codebooks are of layer {fleet.spec.layer} of an encoder whose digest begins {str(fleet.spec.model)[:12]}: "
+                "give --encoder with its checkpoint"
+            )
+        normalization = cast("WaveformNormalization", fleet.spec.waveform_normalization)
+        file = encoder if isinstance(encoder, EncoderFile) else EncoderFile(str(encoder), normalization)
+        read = read_detokenizer(model), None if vocoder is None else read_detokenizer(vocoder)
+        check_model(fleet.spec, *read)
+        for checkpoint in filter(None, read):
+            checkpoint.check()
+        own = file.spec(fleet.spec.layer, cast("TapName", fleet.spec.tap or "block"), fleet.spec.chunking)
+        fleet.spec.require_equal(own, "the codebooks' frames", f"those of {file.source}")
+        return cls(fleet, *read, file)
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """What frames are looked up."""
+        return SPEC if self.model is None or self.fleet.spec is None else self.fleet.spec
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of what is said."""
+        return self.spec.sample_rate if self.model is None else check_model(self.spec, self.model, self.vocoder).sample_rate
+
+    def voice(self, device: str = "cpu") -> Voice:
+        """Return the voice, built.
+
+        Raises:
+            InputError: weights aren't numbers.
+        """
+        if self.model is None or self.encoder is None:
+            return SourceFilterVoice(self.fleet)
+        return NeuralVoice(self.encoder, self.spec, self.model, self.vocoder, device)

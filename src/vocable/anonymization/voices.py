@@ -17,6 +17,7 @@ from vocable.errors import InputError, MismatchError
 from vocable.execution.threads import torch_single_threaded
 from vocable.features.encoder_layer import EncoderFile
 from vocable.features.kaldi import Frames
+from vocable.models.vocoder import VocoderConfig
 
 
 @dataclass(frozen=True)
@@ -122,20 +123,8 @@ class NeuralVoice:
         import torch
 
         self.spec = spec
-        if model.spec is not None:
-            model.spec.require_equal(spec, "the model's frames", "the codebooks'")
-        self._conformer = model.build_conformer()
-        self._vocoder = (vocoder or model).build_vocoder()
-        if self._conformer.config.dim != spec.dim:
-            raise InputError(
-                f"{model.path} makes frames of {self._conformer.config.dim} values of others, but the codebooks have {spec.dim}: "
-                "give codebooks of its encoder"
-            )
-        if self._vocoder.config.dim != spec.dim or self._vocoder.config.hop != spec.hop:
-            raise InputError(
-                f"{(vocoder or model).path} has a vocoder for {self._vocoder.config.dim} values every {self._vocoder.config.hop} "
-                f"samples, but the codebooks' frames have {spec.dim} every {spec.hop}: give another vocoder"
-            )
+        check_model(spec, model, vocoder)
+        self._conformer, self._vocoder = model.build_conformer(), (vocoder or model).build_vocoder()
         self._device = torch.device(device)
         self._conformer.to(self._device)
         self._vocoder.to(self._device)
@@ -160,6 +149,38 @@ class NeuralVoice:
             waveform: Any = self._vocoder.of_utterance(made).float().cpu().numpy()
         found: Waveform = waveform
         return found
+
+
+def check_model(spec: FeatureSpec, model: DetokenizerCheckpoint, vocoder: DetokenizerCheckpoint | None) -> VocoderConfig:
+    """Refuse a model for other frames, and return the shape of the vocoder that is taken.
+
+    Args:
+        spec: of the codebooks' frames.
+        model: with a conformer, and a vocoder if none is given.
+        vocoder: another file's.
+
+    Raises:
+        InputError: a part is missing, or is for frames of another size.
+        MismatchError: the model is for other frames.
+    """
+    if model.spec is not None:
+        model.spec.require_equal(spec, "the model's frames", "the codebooks'")
+    if model.conformer is None:
+        raise InputError(f"{model.path} holds a vocoder alone: give --model one with a Conformer, and this as --vocoder")
+    other = vocoder or model
+    if other.vocoder is None:
+        raise InputError(f"{other.path} holds no vocoder: give one with --vocoder, such as knn-vc's g_02500000.pt")
+    if model.conformer.dim != spec.dim:
+        raise InputError(
+            f"{model.path} makes frames of {model.conformer.dim} values of others, but the codebooks have {spec.dim}: give "
+            "codebooks of its encoder"
+        )
+    if other.vocoder.dim != spec.dim or other.vocoder.hop != spec.hop:
+        raise InputError(
+            f"{other.path} has a vocoder for {other.vocoder.dim} values every {other.vocoder.hop} samples, but the codebooks' "
+            f"frames have {spec.dim} every {spec.hop}: give another vocoder"
+        )
+    return other.vocoder
 
 
 def least_samples(spec: FeatureSpec) -> int:

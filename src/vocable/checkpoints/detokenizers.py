@@ -95,7 +95,28 @@ class DetokenizerCheckpoint:
         tensors = {name: digest_of_array(tensor.numpy()) for name, tensor in sorted(self.tensors.items())}
         return digest_of([_header(self.conformer, self.vocoder), tensors])
 
+    def check(self) -> None:
+        """Refuse weights of other names or shapes than the networks have, without building these.
+
+        Raises:
+            InputError: names the first that is wrong.
+        """
+        with torch.device("meta"):
+            if self.conformer is not None:
+                self._own(Conformer(self.conformer), "conformer")
+            if self.vocoder is not None:
+                self._own(Vocoder(self.vocoder), "vocoder")
+
     def _loaded(self, module: Module, prefix: str) -> Module:
+        own = self._own(module, prefix)
+        for name, tensor in own.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise InputError(f"{self.path} has numbers in {prefix}.{name} that aren't finite: copy it again")
+        module.load_state_dict(own)
+        return module.eval()
+
+    def _own(self, module: nn.Module, prefix: str) -> dict[str, Tensor]:
+        """Return the weights of a network, which have its names and shapes."""
         own = {name.removeprefix(f"{prefix}."): tensor for name, tensor in self.tensors.items() if name.startswith(f"{prefix}.")}
         for name, tensor in module.state_dict().items():
             if name.endswith(_COUNTER):
@@ -107,10 +128,7 @@ class DetokenizerCheckpoint:
                     f"{self.path} has {prefix}.{name} of shape {tuple(own[name].shape)}, but {tuple(tensor.shape)} goes with the "
                     "other sizes: it is of another model, or damaged"
                 )
-            if tensor.is_floating_point() and not torch.isfinite(own[name]).all():
-                raise InputError(f"{self.path} has numbers in {prefix}.{name} that aren't finite: copy it again")
-        module.load_state_dict(own)
-        return module.eval()
+        return own
 
 
 def read_detokenizer(path: str | Path) -> DetokenizerCheckpoint:

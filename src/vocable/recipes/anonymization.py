@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import soundfile
 
-from vocable.anonymization.anonymizer import Anonymizer, AsPlanned, ByKey, Draw, Per, voice_of
+from vocable.anonymization.anonymizer import Anonymizer, AsPlanned, ByKey, Draw, Per, VoiceParts
 from vocable.anonymization.draw import KeyedDraw, Plan, ReferenceDraw, require_used, segment_count
 from vocable.anonymization.voices import least_samples
 from vocable.artefacts.feature_spec import FeatureSpec
@@ -109,8 +110,8 @@ def convert_speech(
     require_source(source)
     fleet = read_fleet(conversion.codebooks)
     require_used(conversion.used, len(fleet))
-    voice = voice_of(fleet, conversion.model, conversion.encoder, conversion.vocoder)
-    spec = voice.spec
+    parts = VoiceParts.of(fleet, conversion.model, conversion.encoder, conversion.vocoder)
+    spec = parts.spec
     corpus = replace(corpus, sample_rate=spec.sample_rate)
     folder = open_workplace(out)
     record = out / "skipped.jsonl"
@@ -125,7 +126,7 @@ def convert_speech(
         claim.check(overwrite, source)
         files_of = UtteranceFiles(out, opened.manifest, claim, _STAGE, [WAVE])
         given = replace(conversion, key=secrets.token_bytes(32)) if conversion.key is None else conversion  # one for all workers
-        job = _ConvertBlocks(given, _plans(conversion, opened.manifest, spec), out)
+        job = _ConvertBlocks(given, _plans(conversion, opened.manifest, spec, len(fleet)), out)
         finished = files_of.make(job, engine, overwrite)
         if finished.missing:
             return Converted(out, missing=finished.missing)
@@ -139,7 +140,7 @@ def convert_speech(
         was_done = claim.is_settled()
         if not was_done:
             with claim.taken(overwrite, lasting=not any(finished.given_up())) as staged:
-                header = {"format": FORMAT, "sample_rate": voice.sample_rate, "utterances": len(rows), "note": fleet.note}
+                header = {"format": FORMAT, "sample_rate": parts.sample_rate, "utterances": len(rows), "note": fleet.note}
                 write_header(staged / HEADER, {**header, "codebooks": fleet.digest, **_described(conversion, shown=True)})
                 (staged / PAGE).write_text(listening_page(out, opened.manifest, rows, WAVE), encoding="utf-8")
                 if conversion.write_draw:
@@ -163,11 +164,11 @@ def _described(conversion: Conversion, shown: bool = False) -> dict[str, Any]:
     return {**found, "key": None if key is None else digest_of(["vocable.key", key.hex()]), "write_draw": conversion.write_draw}
 
 
-def _plans(conversion: Conversion, manifest: Manifest, spec: FeatureSpec) -> dict[str, Plan] | None:
+def _plans(conversion: Conversion, manifest: Manifest, spec: FeatureSpec, codebooks: int) -> dict[str, Plan] | None:
     """Return the reference's plan for all utterances together, if that is asked for."""
     if conversion.draw == "keyed":
         return None
-    draw = ReferenceDraw(len(read_fleet(conversion.codebooks)), conversion.used)
+    draw = ReferenceDraw(codebooks, conversion.used)
     if conversion.per == "audio":
         return {name: np.array([number]) for name, number in zip(manifest.ids, draw.per_audio(len(manifest)), strict=True)}
     samples = manifest.samples.tolist()
@@ -231,8 +232,6 @@ def write_wave(path: Path, waveform: Waveform, sample_rate: int) -> int:
 
 
 def _write_draw(path: Path, finished: Finished[Any], names: tuple[str, ...]) -> None:
-    import json
-
     with replacing(path) as file:
         for _, _, content in finished.results():
             for name, segments in json.loads(content):
