@@ -79,7 +79,7 @@ def _table(result: dict[str, Any]) -> str:
     rows = [
         ("segments of 768 values", f"{result['segments']:,}"),
         ("clusters, groups", f"{result['clusters']:,}, {result['groups']:,}"),
-        ("time, minutes", f"{result['wall_s'] / 60:.1f} with {result["workers"]} threads"),
+        ("time, minutes", f"{result['wall_s'] / 60:.1f}, threads: {result['workers']}"),
         ("CPU time, minutes", f"{result['cpu_s'] / 60:.1f}"),
         ("peak memory, GiB", f"{result['peak_mib'] / 1024:.2f}"),
         ("units as scikit-learn's on 20,000 others", f"{result['units_equal']:.4%}"),
