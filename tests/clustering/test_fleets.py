@@ -80,6 +80,17 @@ def test_tokens_are_those_of_float64_in_every_plan(
         np.testing.assert_array_equal(fleet.tokens(frames[at : at + 1], plan[at : at + 1])[0], tokens[at])
 
 
+def test_frames_that_are_out_of_range_in_float32_get_float64s_token(tmp_path: Path) -> None:
+    book = np.array([[2e18, 2e18, -3.3e18], [1e18, 0.5e18, -0.1e18]], np.float32)
+    write_fleet(tmp_path / "f", [Member("a", book)], ["a"], 2, 3)
+    fleet = read_fleet(tmp_path / "f")
+    frames = np.full((1, 3), 1e20, np.float32)
+    assert fleet.tokens(frames, np.array([0]))[0, 0] == slow_tokens(fleet, frames, np.array([0]))[0, 0] == 1
+    with pytest.raises(InputError, match="aren't finite as float32"):
+        write_fleet(tmp_path / "g", [Member("a", np.full((2, 3), 1e25))], ["a"], 2, 3)
+    assert not (tmp_path / "g").exists()
+
+
 def test_a_fleet_is_opened_where_it_lies_and_keeps_what_it_was_given(tmp_path: Path) -> None:
     drawn = np.random.default_rng(1)
     pitch = {"pitch": np.float32(120), "mean": drawn.standard_normal(6).astype(np.float32)}

@@ -154,3 +154,16 @@ def test_broken_and_malicious_files_are_refused(official: Path, tmp_path: Path, 
         ConformerConfig(kernel=4)
     with pytest.raises(InputError, match="divides it"):
         ConformerConfig(dim=10, heads=3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ConformerConfig(layers=10**7), lambda: ConformerConfig(ffn_dim=64.5), lambda: ConformerConfig(dim=2**40),  # type: ignore[arg-type]
+        lambda: VocoderConfig(channels=2**50), lambda: VocoderConfig(dilations=[1, 2, 3]), lambda: VocoderConfig(sample_rate=0),  # type: ignore[arg-type]
+        lambda: VocoderConfig(block_kernels=(-3, 7, 11)), lambda: VocoderConfig(sample_rate="x"),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_sizes_that_cannot_be_are_refused_before_anything_is_built(make: Any) -> None:
+    with pytest.raises(InputError, match="whole numbers"):
+        make()

@@ -272,16 +272,22 @@ def test_a_killed_conversion_goes_on(
     assert 7 <= len(written) < 6 + 7  # what was done before isn't done again
     assert waves_in(tmp_path / "cut") == waves_in(tmp_path / "once")
     page = (tmp_path / "cut" / "report.html").read_text()
+    assert page.count("<audio") == 7
+    cli(*common, "--out", tmp_path / "compared", "--compare")
+    page = (tmp_path / "compared" / "report.html").read_text()
     assert page.count("<audio") == 14
+    assert "don't give it away" in page
 
 
 def test_the_draw_is_written_on_request_alone(cli: Cli, audio: Path, fleet: Path, key: Path, tmp_path: Path) -> None:
     common = ("anonymize", "convert", audio, "--codebooks", fleet, "--key", key)
     cli(*common, "--out", tmp_path / "kept", "--write-draw")
-    drawn = [json.loads(line) for line in (tmp_path / "kept" / "draw.jsonl").read_text().splitlines()]
     expected = KeyedDraw(("p0", "p1", "p2", "p3"), key=key.read_bytes())
-    for item in drawn:
-        assert item["codebooks"] == [f"p{expected.segments(item['id'], 1)[0]}"]
+    files = sorted((tmp_path / "kept").rglob("*.draw.json"))
+    assert len(files) == 7
+    for file in files:
+        name = file.relative_to(tmp_path / "kept").as_posix().removesuffix(".draw.json")
+        assert json.loads(file.read_text()) == {"codebooks": [f"p{expected.segments(name, 1)[0]}"]}
     cli(*common, "--out", tmp_path / "plain")
     assert waves_in(tmp_path / "plain") == waves_in(tmp_path / "kept")
     everything = b"".join(
@@ -295,23 +301,102 @@ def test_the_draw_is_written_on_request_alone(cli: Cli, audio: Path, fleet: Path
 def test_own_codebooks_are_left_out_and_few_are_used(cli: Cli, pool: Path, fleet: Path, key: Path, tmp_path: Path) -> None:
     common = ("anonymize", "convert", pool, "--codebooks", fleet, "--key", key, "--per", "frame", "--write-draw")
     cli(*common, "--out", tmp_path / "others", "--exclude-own-speaker", "--speakers", "{speaker}/*")
-    for line in (tmp_path / "others" / "draw.jsonl").read_text().splitlines():
-        item = json.loads(line)
-        assert set(item["codebooks"]) == {"p0", "p1", "p2", "p3"} - {item["id"].split("/")[0]}
+    for file in (tmp_path / "others").rglob("*.draw.json"):
+        assert set(json.loads(file.read_text())["codebooks"]) == {"p0", "p1", "p2", "p3"} - {file.parent.name}
     cli(*common, "--out", tmp_path / "few", "--codebooks-used", 2)
-    assert (
-        len(
-            {
-                name
-                for line in (tmp_path / "few" / "draw.jsonl").read_text().splitlines()
-                for name in json.loads(line)["codebooks"]
-            }
-        )
-        == 2
-    )
+    drawn = [json.loads(file.read_text())["codebooks"] for file in (tmp_path / "few").rglob("*.draw.json")]
+    assert len({name for own in drawn for name in own}) == 2
     assert "give 1 to 4" in cli(*common, "--out", tmp_path / "x", "--codebooks-used", 5, fails=True)
     said = cli(*common, "--out", tmp_path / "y", "--exclude-own-speaker", fails=True)
-    assert "who speaks isn't known" in said
+    assert "who speaks p0/0 isn't known" in said
+
+
+def test_originals_stay_and_codebooks_have_to_say_whose_they_are(
+    cli: Cli, audio: Path, pool: Path, fleet: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(audio, tmp_path / "audio")
+    before = artefacts_in(tmp_path / "audio")
+    common = ("anonymize", "convert", tmp_path / "audio", "--codebooks", fleet, "--overwrite")
+    for out in (tmp_path / "audio", tmp_path / "audio" / "deep"):
+        assert "lies in" in cli(*common, "--out", out, fails=True)
+    listed = tmp_path / "list.scp"
+    listed.write_text(f"u0 {tmp_path / 'audio' / 's0' / 'u0.wav'}\n")
+    command = ("anonymize", "convert", listed, "--codebooks", fleet, "--overwrite")
+    assert "is read, and would be written" in cli(*command, "--out", tmp_path / "audio" / "s0", fails=True)
+    assert {name: content for name, content in artefacts_in(tmp_path / "audio").items() if name in before} == before
+    everybody = tmp_path / "all.safetensors"
+    cli("anonymize", "fit-codebooks", pool, "--out", everybody, "--clusters", 8, "--speakers-per-codebook", "all")
+    own = ("--exclude-own-speaker", "--speakers", "{speaker}/*")
+    said = cli("anonymize", "convert", pool, "--codebooks", everybody, *own, "--out", tmp_path / "x", fails=True)
+    assert "doesn't say whose it is" in said
+    said = cli("anonymize", "convert", pool, "--codebooks", everybody, *own, "--out", tmp_path / "x", "--dry-run", fails=True)
+    assert "doesn't say whose it is" in said
+
+
+def test_a_key_that_could_be_guessed_is_refused_and_none_is_needed_for_a_subset(
+    cli: Cli, audio: Path, fleet: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "weak").write_bytes(b"a" * 32)
+    common = ("anonymize", "convert", audio, "--codebooks", fleet)
+    assert "can be guessed" in cli(*common, "--key", tmp_path / "weak", "--out", tmp_path / "x", fails=True)
+    used = set()
+    for name in ("one", "two"):
+        cli(*common, "--out", tmp_path / name, "--codebooks-used", 1, "--write-draw")
+        used |= {json.loads(file.read_text())["codebooks"][0] for file in (tmp_path / name).rglob("*.draw.json")}
+    assert len(used) == 1
+
+
+def test_the_references_plan_counts_frames_as_they_are_made(
+    cli: Cli, audio: Path, encoder: Path, model: Path, listed: Path, tmp_path: Path
+) -> None:
+    imported = tmp_path / "imported.safetensors"
+    cli("anonymize", "import-codebooks", listed, "--out", imported, "--encoder", encoder, "--layer", 6, "--names-are-speakers")
+    assert read_fleet(imported).speakers == tuple((f"spk{number}",) for number in range(5))
+    common = (
+        "anonymize",
+        "convert",
+        audio,
+        "--codebooks",
+        imported,
+        "--model",
+        model,
+        "--encoder",
+        encoder,
+        "--draw",
+        "reference",
+    )
+    for name, options in (("a", ()), ("b", ("--match-length",))):
+        assert "7 utterances" in cli(*common, "--per", "frame", "--stride", 3, "--out", tmp_path / name, *options)
+
+
+def test_speakers_with_names_of_groups_and_broken_files_have_codebooks(cli: Cli, encoder: Path, tmp_path: Path) -> None:
+    for number, speaker in enumerate(("a", "a-and-0", "a-and-1", "b")):
+        write_audio(tmp_path / "pool" / speaker / "u.wav", 1.0, number)
+    common = ("anonymize", "fit-codebooks", tmp_path / "pool", "--speakers", "{speaker}/*", "--clusters", 8)
+    cli(*common, "--out", tmp_path / "two.safetensors", "--speakers-per-codebook", 3)
+    made = read_fleet(tmp_path / "two.safetensors")
+    assert made.speakers == (("a", "a-and-0", "a-and-1"), ("b",))
+    content = write_audio(tmp_path / "long.flac", 8.0, 9).read_bytes()
+    (tmp_path / "pool" / "b" / "cut.flac").write_bytes(content[: len(content) // 2])
+    out = tmp_path / "wide.safetensors"
+    command = (*common[:-1], 64, "--out", out, "--encoder", encoder, "--layer", 6)
+    cli(*command)
+    made = read_fleet(out)
+    assert made.names == ("a", "a-and-0", "a-and-1", "b")
+    assert made.clusters(3) <= 64
+    assert "cut.flac" in cli(*command, "--strict", fails=True)
+
+
+def test_damaged_codebooks_make_no_speech(cli: Cli, audio: Path, fleet: Path, key: Path, tmp_path: Path) -> None:
+    content = bytearray(fleet.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    for number in range(4):  # all rows but the first, which is looked at when a fleet is opened
+        first = start + 4 * 20 * 32 * number
+        content[first + 80 : first + 4 * 20 * 32] = np.full(20 * 31, np.nan, np.float32).tobytes()
+    (tmp_path / "nan.safetensors").write_bytes(content)
+    command = ("anonymize", "convert", audio, "--codebooks", tmp_path / "nan.safetensors", "--key", key, "--out", tmp_path / "x")
+    assert "aren't finite" in cli(*command, fails=True)
+    assert not waves_in(tmp_path / "x")
 
 
 def test_codebooks_can_be_fitted_on_the_way(cli: Cli, audio: Path, pool: Path, tmp_path: Path) -> None:
@@ -507,9 +592,10 @@ def test_parts_that_do_not_go_together_are_refused(
         (("--codebooks", imported), "give --model"),
         (("--codebooks", imported, "--model", model), "give --encoder"),
         (("--codebooks", imported, "--model", model, "--encoder", other), "model"),
-        (("--codebooks", imported, "--model", narrow, "--encoder", encoder), "no vocoder"),
+        (("--codebooks", imported, "--model", narrow, "--encoder", encoder), "makes frames of 32 values"),
         (("--codebooks", imported, "--model", narrow, "--vocoder", model, "--encoder", encoder), "values"),
-        (("--codebooks", fleet, "--model", model, "--encoder", encoder), "leave it out"),
+        (("--codebooks", fleet, "--model", model, "--encoder", encoder), "take none; leave them out"),
+        (("--codebooks", fleet, "--model", model), "makes frames of 64 values of others"),
         (("--codebooks", fleet, "--vocoder", model), "go with --model"),
         (("--codebooks", fleet, "--stride", 2), "goes with --per frame"),
         (("--codebooks", fleet, "--per", "frame", "--stride", 0), "give 1 or more"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,11 +128,11 @@ class Anonymizer:
 
         Args:
             audio: a file, or a waveform at the encoder's rate (16 kHz without one).
-            name: of the utterance, by which codebooks are drawn; by default the file's.
+            name: of the utterance, by which codebooks are drawn; by default the file's, or for a waveform one that is new.
             speaker: who speaks, where own codebooks are to be left out.
 
         Raises:
-            AudioFault: the file can't be read, is shorter than a frame, or is silent throughout or not finite.
+            AudioFault: the file can't be read, is shorter than a frame, or what it holds or becomes isn't finite.
         """
         spec = self.voice.spec
         if isinstance(audio, (str, Path)):
@@ -151,10 +152,12 @@ class Anonymizer:
         if not np.isfinite(told.frames).all():
             raise AudioFault("not finite", "its samples are so large that frames overflow")
         frames = len(told.frames)
-        drawn = self._draw(name or "", segment_count(frames, self._stride), speaker)
+        drawn = self._draw(secrets.token_hex(16) if name is None else name, segment_count(frames, self._stride), speaker)
         plan = of_frames(drawn.segments, frames, self._stride or frames)
         tokens = self.fleet.tokens(told.frames, plan)
         said = self.voice.say(self.fleet.lookup(tokens, plan), told, drawn.speaker)
+        if not np.isfinite(said).all():
+            raise AudioFault("not finite", "what codebooks and model make of it are no numbers")
         if self._match_length:
             said = said[: round(samples * self.voice.sample_rate / spec.sample_rate)]
         return Anonymous(said, self.voice.sample_rate, tokens, drawn.segments)
@@ -197,7 +200,12 @@ class VoiceParts:
                 "these codebooks don't say what frames they are of: import them with --encoder and --layer, which say it"
             )
         if fleet.spec.kind != "encoder":
-            raise MismatchError(f"--model {model}: these codebooks are of {fleet.spec.kind}, which need none; leave it out")
+            if encoder is not None or vocoder is not None:
+                raise InputError(f"--encoder and --vocoder: codebooks of {fleet.spec.kind} take none; leave them out")
+            own = read_detokenizer(model)
+            own.check()
+            SourceFilterVoice(fleet, own)
+            return cls(fleet, own)
         if encoder is None:
             raise InputError(
                 f"the codebooks are of layer {fleet.spec.layer} of an encoder whose digest begins {str(fleet.spec.model)[:12]}: "
@@ -209,19 +217,21 @@ class VoiceParts:
         check_model(fleet.spec, *read)
         for checkpoint in filter(None, read):
             checkpoint.check()
-        own = file.spec(fleet.spec.layer, cast("TapName", fleet.spec.tap or "block"), fleet.spec.chunking)
-        fleet.spec.require_equal(own, "the codebooks' frames", f"those of {file.source}")
+        made = file.spec(fleet.spec.layer, cast("TapName", fleet.spec.tap or "block"), fleet.spec.chunking)
+        fleet.spec.require_equal(made, "the codebooks' frames", f"those of {file.source}")
         return cls(fleet, *read, file)
 
     @property
     def spec(self) -> FeatureSpec:
         """What frames are looked up."""
-        return SPEC if self.model is None or self.fleet.spec is None else self.fleet.spec
+        return SPEC if self.encoder is None or self.fleet.spec is None else self.fleet.spec
 
     @property
     def sample_rate(self) -> int:
         """Hz of what is said."""
-        return self.spec.sample_rate if self.model is None else check_model(self.spec, self.model, self.vocoder).sample_rate
+        if self.model is None or self.encoder is None:
+            return self.spec.sample_rate
+        return check_model(self.spec, self.model, self.vocoder).sample_rate
 
     def voice(self, device: str = "cpu") -> Voice:
         """Return the voice, built.
@@ -230,5 +240,5 @@ class VoiceParts:
             InputError: weights aren't numbers.
         """
         if self.model is None or self.encoder is None:
-            return SourceFilterVoice(self.fleet)
+            return SourceFilterVoice(self.fleet, self.model)
         return NeuralVoice(self.encoder, self.spec, self.model, self.vocoder, device)

@@ -21,7 +21,7 @@ from vocable.errors import InputError
 
 Plan = NDArray[np.int64]
 _KEY_BYTES = 32
-_LEAST_KEY = 16
+_LEAST_KEY, _LEAST_DIFFERENT = 16, 8
 _NUMBER = 8  # bytes, of which 2**64 / codebooks are left over: no draw is likelier by more than a part in 10**15
 _REFERENCE_SEED = 1234
 
@@ -36,6 +36,7 @@ class KeyedDraw:
         key: secret; by default one that is made now and kept nowhere.
         used: how many of the codebooks are drawn from, which the key chooses; by default all.
         own_left_out: never draw a codebook that the utterance's speaker is in.
+        subset: chooses which of them are used, in place of the key.
 
     Raises:
         InputError: more are to be used than there are.
@@ -46,9 +47,15 @@ class KeyedDraw:
     key: bytes = field(default_factory=lambda: secrets.token_bytes(_KEY_BYTES), repr=False)
     used: int | None = None
     own_left_out: bool = False
+    subset: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         require_used(self.used, len(self.names))
+        unknown = [name for name, own in zip(self.names, self.speakers, strict=False) if not own] or list(self.names)[
+            : not self.speakers
+        ]
+        if self.own_left_out and unknown:
+            raise InputError(f"the codebook {unknown[0]} doesn't say whose it is, so own ones can't be left out: give others")
 
     def segments(self, utterance: str, count: int, speaker: str | None = None, purpose: str = "codebook") -> Plan:
         """Return a codebook for each segment of an utterance, of shape (segments,).
@@ -83,12 +90,14 @@ class KeyedDraw:
 
     def _in_order(self) -> list[int]:
         """Return all codebooks in an order that the key decides."""
-        return sorted(range(len(self.names)), key=lambda number: self._stream(["used", self.names[number]]).digest(_KEY_BYTES))
+        key = self.key if self.subset is None else self.subset
+        return sorted(range(len(self.names)), key=lambda at: self._stream(["used", self.names[at]], key).digest(_KEY_BYTES))
 
-    def _stream(self, words: list[str]) -> Any:
-        stream = hashlib.shake_256(len(self.key).to_bytes(2, "little") + self.key)
+    def _stream(self, words: list[str], key: bytes | None = None) -> Any:
+        key = self.key if key is None else key
+        stream = hashlib.shake_256(len(key).to_bytes(2, "little") + key)
         for word in words:
-            text = word.encode("utf-8", "surrogateescape")
+            text = word.encode("utf-8", "surrogatepass")
             stream.update(len(text).to_bytes(8, "little") + text)
         return stream
 
@@ -144,7 +153,7 @@ def require_used(used: int | None, codebooks: int) -> None:
 
 def of_frames(segments: Plan, frames: int, stride: int) -> Plan:
     """Return the codebook of each frame, of `stride` frames to a segment, of which the last may be shorter."""
-    return np.repeat(segments, stride)[:frames]
+    return np.repeat(segments, min(stride, max(1, frames)))[:frames]
 
 
 def segment_count(frames: int, stride: int | None) -> int:
@@ -162,9 +171,9 @@ def read_key(path: Path) -> bytes:
         key = path.read_bytes()
     except OSError as error:
         raise InputError(f"--key {path} can't be read ({error.strerror}): give a file of {_KEY_BYTES} random bytes") from error
-    if len(key.strip()) < _LEAST_KEY:
+    if len(key.strip()) < _LEAST_KEY or len(set(key)) < _LEAST_DIFFERENT:
         raise InputError(
-            f"--key {path} has {len(key.strip())} bytes, which can be guessed: give {_KEY_BYTES} random ones, "
+            f"--key {path} has {len(key.strip())} bytes that can be guessed: give {_KEY_BYTES} random ones, "
             f"such as of 'head -c {_KEY_BYTES} /dev/urandom > {path}'"
         )
     return key

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vocable.anonymization.cepstra import SPEC, cepstra_of, envelope_of
-from vocable.anonymization.speech_parts import HOP, SpeechParts, at_level, put_together, taken_apart
+from vocable.anonymization.speech_parts import BINS, HOP, SpeechParts, at_level, put_together, taken_apart
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.decoding import Waveform
 from vocable.checkpoints.detokenizers import DetokenizerCheckpoint
@@ -17,6 +17,7 @@ from vocable.errors import InputError, MismatchError
 from vocable.execution.threads import torch_single_threaded
 from vocable.features.encoder_layer import EncoderFile
 from vocable.features.kaldi import Frames
+from vocable.models.conformer import Conformer
 from vocable.models.vocoder import VocoderConfig
 
 
@@ -61,6 +62,7 @@ class SourceFilterVoice:
 
     Args:
         fleet: codebooks of cepstra, with these statistics.
+        model: with a conformer that makes cepstra of centroids, if one was trained.
 
     Raises:
         MismatchError: it is of other frames.
@@ -68,14 +70,22 @@ class SourceFilterVoice:
 
     spec = SPEC
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, model: DetokenizerCheckpoint | None = None) -> None:
         fleet.require(SPEC)
         if not {"mean", "pitch"} <= set(fleet.statistics):
             raise MismatchError(
                 "these codebooks lack their speakers' means and pitch, without which a model is needed: give --model, or "
                 "codebooks of 'vocable anonymize fit-codebooks'"
             )
-        self._means, self._pitches = fleet.statistics["mean"], fleet.statistics["pitch"]
+        self._means, pitches = fleet.statistics["mean"], fleet.statistics["pitch"]
+        if self._means.shape != (len(fleet), BINS) or pitches.shape != (len(fleet),):
+            raise MismatchError("these codebooks' means and pitch have other shapes than cepstra's: fit them again")
+        voiced = pitches[pitches > 0]
+        usual = np.median(voiced) if len(voiced) else 0.0
+        self._pitches = np.where(pitches > 0, pitches, usual)  # of a speaker who was never voiced, somebody else's
+        if model is not None:
+            check_conformer(SPEC, model)
+        self._conformer = None if model is None else model.build_conformer()
 
     @property
     def sample_rate(self) -> int:
@@ -90,6 +100,7 @@ class SourceFilterVoice:
     def say(self, frames: Frames, told: Told, speaker: int) -> Waveform:
         """Return cepstra said with a speaker's mean and pitch, as long and as loud as the utterance."""
         assert told.parts is not None
+        frames = frames if self._conformer is None else _made(self._conformer, frames)
         own, target = told.parts.median_pitch, float(self._pitches[speaker])
         factor = target / own if own and target else 1.0
         pitch = told.parts.pitch * np.float32(factor)
@@ -163,24 +174,42 @@ def check_model(spec: FeatureSpec, model: DetokenizerCheckpoint, vocoder: Detoke
         InputError: a part is missing, or is for frames of another size.
         MismatchError: the model is for other frames.
     """
-    if model.spec is not None:
-        model.spec.require_equal(spec, "the model's frames", "the codebooks'")
-    if model.conformer is None:
-        raise InputError(f"{model.path} holds a vocoder alone: give --model one with a Conformer, and this as --vocoder")
+    check_conformer(spec, model)
     other = vocoder or model
     if other.vocoder is None:
         raise InputError(f"{other.path} holds no vocoder: give one with --vocoder, such as knn-vc's g_02500000.pt")
-    if model.conformer.dim != spec.dim:
-        raise InputError(
-            f"{model.path} makes frames of {model.conformer.dim} values of others, but the codebooks have {spec.dim}: give "
-            "codebooks of its encoder"
-        )
     if other.vocoder.dim != spec.dim or other.vocoder.hop != spec.hop:
         raise InputError(
             f"{other.path} has a vocoder for {other.vocoder.dim} values every {other.vocoder.hop} samples, but the codebooks' "
             f"frames have {spec.dim} every {spec.hop}: give another vocoder"
         )
     return other.vocoder
+
+
+def check_conformer(spec: FeatureSpec, model: DetokenizerCheckpoint) -> None:
+    """Refuse a model without a conformer, or with one for other frames.
+
+    Raises:
+        InputError: it has none, or one for frames of another size.
+        MismatchError: it is for other frames.
+    """
+    if model.spec is not None:
+        model.spec.require_equal(spec, "the model's frames", "the codebooks'")
+    if model.conformer is None:
+        raise InputError(f"{model.path} holds a vocoder alone: give --model one with a Conformer, and this as --vocoder")
+    if model.conformer.values != spec.dim:
+        raise InputError(
+            f"{model.path} makes frames of {model.conformer.values} values of others, but the codebooks have {spec.dim}: give "
+            "codebooks of its encoder"
+        )
+
+
+def _made(conformer: Conformer, frames: Frames) -> Frames:
+    import torch
+
+    with torch.inference_mode(), torch_single_threaded():
+        found: Frames = conformer([torch.from_numpy(frames)])[0].numpy()
+    return found
 
 
 def least_samples(spec: FeatureSpec) -> int:

@@ -20,6 +20,7 @@ from vocable.errors import InputError
 from vocable.models.conformer import Conformer, ConformerConfig
 from vocable.models.vocoder import Vocoder, VocoderConfig
 
+_FILE = "detokenizer.safetensors"  # in the folder of a training's model
 Module = TypeVar("Module", bound=nn.Module)
 _CONFORMER = {
     **{
@@ -77,6 +78,7 @@ class DetokenizerCheckpoint:
             raise InputError(
                 f"{self.path} holds a vocoder alone: give --model a file with a Conformer, and this one as --vocoder"
             )
+        self.check()
         return self._loaded(Conformer(self.conformer), "conformer")
 
     def build_vocoder(self) -> Vocoder:
@@ -87,6 +89,7 @@ class DetokenizerCheckpoint:
         """
         if self.vocoder is None:
             raise InputError(f"{self.path} holds no vocoder: give one with --vocoder, such as knn-vc's g_02500000.pt")
+        self.check()
         return self._loaded(Vocoder(self.vocoder), "vocoder")
 
     @property
@@ -139,6 +142,7 @@ def read_detokenizer(path: str | Path) -> DetokenizerCheckpoint:
         UnsafeFileError: it asks for code to be run.
     """
     path = Path(path)
+    path = path / _FILE if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; give the checkpoint of a detokenizer")
     if is_safetensors(path):

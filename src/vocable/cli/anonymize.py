@@ -15,7 +15,7 @@ from vocable.errors import InputError
 from vocable.features.encoder_layer import EncoderFile, Precision, resolved_precision
 from vocable.models.config import WaveformNormalization
 from vocable.recipes.corpus import CorpusSettings
-from vocable.recipes.fleet_fitting import FleetFrames, FleetSettings
+from vocable.recipes.fleet_fitting import FleetFrames, FleetSettings, check_name
 
 Speakers = Annotated[str, Parameter(name=["--speakers-per-codebook"])]
 
@@ -88,6 +88,7 @@ def fit_codebooks(
     file = (
         None if encoder is None else EncoderFile(encoder, waveform_normalization, resolved_precision(precision, work.devices[0]))
     )
+    check_name(out)
     settings = FleetSettings(
         clusters=clusters,
         speakers_per_codebook=_each(speakers_per_codebook),
@@ -121,6 +122,7 @@ def import_codebooks(
     dtype: Literal["float32", "float16"] = "float32",
     note: str = "",
     waveform_normalization: WaveformNormalization = "none",
+    names_are_speakers: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Put codebooks that there are (joblib's, pickles, .npy, ours) into one file; nothing in them is run.
@@ -141,6 +143,8 @@ def import_codebooks(
         Goes into the file: what the speakers agreed to, or the licence of their recordings.
     waveform_normalization
         none, as in SEF-MK and knn-vc, whatever the encoder's checkpoint says; or utterance.
+    names_are_speakers
+        Each codebook is called as the speaker it is of; convert --exclude-own-speaker needs to know.
     overwrite
         Replace a file that is there.
     """
@@ -148,7 +152,7 @@ def import_codebooks(
     from vocable.recipes.fleet_fitting import import_fleet
 
     spec = None if encoder is None else EncoderFile(encoder, waveform_normalization).spec(layer)
-    made = import_fleet(listed_codebooks(listed), out, spec, dtype == "float16", note, overwrite)
+    made = import_fleet(listed_codebooks(listed), out, spec, dtype == "float16", note, names_are_speakers, overwrite)
     print(f"{out}: {len(made):,} codebooks of up to {made.codebooks.shape[1]:,} centroids of {made.dim} values")
 
 
@@ -169,6 +173,7 @@ def convert(
     key: Path | None = None,
     draw: Literal["keyed", "reference"] = "keyed",
     write_draw: bool = False,
+    compare: bool = False,
     match_length: bool = False,
     strict: bool = False,
     overwrite: bool = False,
@@ -206,7 +211,7 @@ def convert(
     stride
         Frames: of 20 ms with WavLM, of 10 ms without a model.
     codebooks_used
-        Draw from so many of the codebooks, which the key chooses; by default from all.
+        Draw from so many of the codebooks, which the key chooses, or without one the codebooks themselves; by default from all.
     exclude_own_speaker
         Never draw a codebook that the speaker of the file is in; --speakers says who that is.
     key
@@ -215,7 +220,9 @@ def convert(
     draw
         keyed; or reference: as the authors' code draws, from a seed that everybody knows.
     write_draw
-        Write draw.jsonl: which codebooks were drawn. It weakens what this is for.
+        Write UTTERANCE.draw.json, too: which codebooks were drawn. It weakens what this is for.
+    compare
+        Put some originals on report.html, beside what was made of them; don't give that page away.
     match_length
         Give as many samples as came in. (Without a model, that is always so.)
     strict
@@ -255,7 +262,7 @@ def convert(
     conversion = Conversion(
         codebooks=fleet, model=model, encoder=encoder, vocoder=vocoder, per=per, stride=stride, used=codebooks_used,
         own_left_out=exclude_own_speaker, match_length=match_length, draw=draw, key=None if key is None else read_key(key),
-        write_draw=write_draw,
+        write_draw=write_draw, compared=compare,
     )  # fmt: skip
     with opened_sources([first, *more], out, audio, kept=not dry_run) as source:
         if dry_run:

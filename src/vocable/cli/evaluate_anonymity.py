@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -46,7 +47,7 @@ def privacy(
     with tempfile.TemporaryDirectory() as folder:
         pairs = Pairs.read(originals, anonymized, audio, Path(folder))
         found = score_privacy(pairs, describe, None if groups is None else _groups(groups, pairs.speakers))
-    _show(f"{anonymized}: who speaks, told by {verifier}", found.rows(), asdict(found), json_)
+    _show(f"{anonymized}: who speaks, told by {verifier}", found.rows(), {**asdict(found), "missing": pairs.missing}, json_)
     _tell_missing(pairs.missing, json_)
 
 
@@ -85,7 +86,7 @@ def intelligibility(
     with tempfile.TemporaryDirectory() as folder:
         pairs = Pairs.read(originals, anonymized, audio, Path(folder))
         found = score_intelligibility(pairs, write_down, said)
-    _show(f"{anonymized}: what is said, read by {recogniser}", found.rows(), asdict(found), json_)
+    _show(f"{anonymized}: what is said, read by {recogniser}", found.rows(), {**asdict(found), "missing": pairs.missing}, json_)
     _tell_missing(pairs.missing, json_)
 
 
@@ -107,7 +108,7 @@ def _groups(path: Path, speakers: list[str] | None) -> list[str] | None:
 
 def _show(title: str, rows: list[dict[str, Any]], values: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(values, indent=2))
+        print(json.dumps(_finite(values), indent=2, allow_nan=False))
     else:
         print_columns(title, list(rows[0]), [list(row.values()) for row in rows])
 
@@ -115,3 +116,10 @@ def _show(title: str, rows: list[dict[str, Any]], values: dict[str, Any], as_jso
 def _tell_missing(missing: list[str], as_json: bool) -> None:
     if missing and not as_json:
         print(f"{len(missing):,} originals have nothing made of them, such as {missing[0]}")
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

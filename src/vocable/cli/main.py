@@ -51,6 +51,7 @@ GROUPS = {
         {
             "hubert": "Train a HuBERT on labels, or go on where an earlier run of the same command was ended.",
             "melhubert": "Train a MelHuBERT: HuBERT on log-mel frames, of 20 or 10 ms.",
+            "detokenizer": "Train a detokenizer, which makes frames of their centroids, for voice anonymization.",
             "sdhubert": "Train an SD-HuBERT: sentences told by a student as its own slower self tells them, from which syllables "
             "emerge.",
         },

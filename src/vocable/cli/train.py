@@ -150,6 +150,47 @@ def sdhubert(
     print(f"{train_sdhubert(settings, out, device, threads, overwrite)}: the model")
 
 
+def detokenizer(
+    config: str,
+    /,
+    *options: str,
+    out: Path,
+    codebooks: Path | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Train a detokenizer, which makes frames of their centroids, for voice anonymization.
+
+    Writes what `train hubert` does; the model is what 'vocable anonymize convert --model' takes.
+
+    Parameters
+    ----------
+    config
+        A file of settings (.toml, .yaml), or one that comes with vocable: detokenizer-base, detokenizer-small.
+    options
+        Settings that take the place of the file's, such as data.train=AUDIO data.speakers='{speaker}/*/*'.
+    out
+        Folder of the run.
+    codebooks
+        A file of 'vocable anonymize fit-codebooks', of the speakers to learn from. The same as codebooks=CODEBOOKS.
+    device
+        cpu, cuda, cuda:1 or mps.
+    threads
+        On the CPU; by default all cores.
+    overwrite
+        Begin anew where a training with other settings or data stands.
+    """
+    from vocable.recipes.detokenizer_settings import read_detokenizer_settings
+
+    given = options if codebooks is None else (*options, f"codebooks={json.dumps(str(codebooks))}")
+    settings = read_detokenizer_settings(config, given)
+    from vocable.recipes.detokenizer_training import check_detokenizer, train_detokenizer
+
+    check_detokenizer(settings)
+    print(f"{train_detokenizer(settings, out, device, threads, overwrite)}: the model")
+
+
 def _train(
     config: str,
     options: Sequence[str],

@@ -90,8 +90,8 @@ class Fleet:
             raise InputError(f"{count} codebooks need {count} different names, their speakers and digests: make the fleet again")
         if self.spec is not None and self.spec.dim != dim:
             raise InputError(f"codebooks of {dim} values don't go with frames of {self.spec.dim}: make the fleet again")
-        if any(len(values) != count for values in self.statistics.values()):
-            raise InputError(f"each of a fleet's statistics needs {count} rows: make it again")
+        if any(len(values) != count or not np.isfinite(values).all() for values in self.statistics.values()):
+            raise InputError(f"each of a fleet's statistics needs {count} rows of finite numbers: make it again")
         whole = np.isfinite(self.norms)
         if not whole[:, :, 0].all() or (np.diff(whole.astype(np.int8), axis=2) > 0).any() or not _are_norms(self):
             raise InputError("norms aren't those of the codebooks, or these aren't finite: make the fleet again")
@@ -159,10 +159,17 @@ class Fleet:
         return out
 
     def lookup(self, tokens: Tokens, plan: NDArray[np.integer[Any]]) -> Frames:
-        """Return the centroids that tokens name in their codebooks, of shape (frames, dim)."""
+        """Return the centroids that tokens name in their codebooks, of shape (frames, dim).
+
+        Raises:
+            InputError: they hold what is no number.
+        """
         out = np.empty((len(tokens), self.dim), np.float32)
         for number, (first, last) in enumerate(self.groups):
             out[:, first:last] = self.codebooks[plan, tokens[:, number], first:last]
+        if not (whole := np.isfinite(out).all(axis=1)).all():
+            name = self.names[int(plan[~whole][0])]
+            raise InputError(f"the codebook {name} holds numbers that aren't finite: make the fleet again")
         return out
 
     def _by_codebook(self, plan: NDArray[np.integer[Any]]) -> Iterator[tuple[int, NDArray[np.intp]]]:
@@ -264,14 +271,20 @@ def read_fleet(path: str | Path) -> Fleet:
         return Fleet(
             codebooks=tensors["codebooks"],
             norms=np.array(tensors["norms"]),
-            names=tuple(map(str, listed["names"])),
-            speakers=tuple(tuple(map(str, item)) if isinstance(item, list) else () for item in listed["speakers"]),
-            digests=tuple(map(str, listed["digests"])),
+            names=_texts(listed["names"], "names"),
+            speakers=tuple(_texts(item, "speakers") for item in listed["speakers"]),
+            digests=_texts(listed["digests"], "digests"),
             spec=None if features is None else FeatureSpec.from_json(features),
             groups=tuple(_pair(item) for item in listed["groups"]),
             statistics={key: np.array(tensors[f"statistics.{key}"], np.float32) for key in listed["statistics"]},
             note=note,
         )
+
+
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+        raise InputError(f"its {name} hold {value!r:.60}: lists of text are needed; make it again")
+    return tuple(value)
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -290,7 +303,9 @@ def _padded(member: Member, clusters: int, dim: int, kept: np.dtype[Any]) -> tup
         )
     with np.errstate(over="ignore"):
         own = centroids.astype(kept)
-    if not np.isfinite(own).all():
+    with np.errstate(over="ignore"):
+        fits = np.isfinite(np.square(own, dtype=np.float64).sum(axis=1).astype(np.float32)).all()
+    if not fits:
         raise InputError(f"the codebook {member.name} has centroids that aren't finite as {kept}: leave it out, or fit it again")
     padded = np.zeros((clusters, dim), kept)
     padded[: len(own)] = own
@@ -325,7 +340,7 @@ def _nearest(frames: Frames, centroids: Frames, norms: NDArray[np.float32]) -> T
         error = 2.02 * (2 * products * lengths + _UNIT * (2 * longest + 4 * lengths)) + np.finfo(np.float32).tiny
         best = scores.argmin(axis=1)
         least = scores[np.arange(len(own)), best]
-        near = ~(scores > (least + error)[:, None])  # what isn't a number is in doubt
+        near = ~(scores > (least + error)[:, None]) | ~np.isfinite(least)[:, None]  # what isn't a number is in doubt
         out[at : at + rows] = best
         for row in np.flatnonzero((near.sum(axis=1) > 1) | ~np.isfinite(least)).tolist():
             among = np.flatnonzero(near[row] & np.isfinite(norms))

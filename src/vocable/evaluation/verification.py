@@ -68,7 +68,7 @@ class Trials:
             tried: of shape (utterances, dim).
         """
         one, other = (_unit(values) for values in (enrolled, tried))
-        found: Scores = np.einsum("ij,ij->i", one[self.pairs[:, 0]], other[self.pairs[:, 1]])
+        found: Scores = (one @ other.T)[self.pairs[:, 0], self.pairs[:, 1]]
         return found
 
 
@@ -93,18 +93,13 @@ def equal_error_rate(scores: Scores, targets: NDArray[np.bool_]) -> float:
         targets: which are of one speaker.
 
     Raises:
-        InputError: there are none of one kind.
+        InputError: there are none of one kind, or a score is no number.
     """
     if not targets.any() or targets.all():
         raise InputError("an equal error rate needs trials of one speaker, and of two")
-    same, different = np.sort(scores[targets]), np.sort(scores[~targets])
-    thresholds = np.concatenate([[-np.inf], np.unique(scores), [np.inf]])
-    rejected = np.searchsorted(same, thresholds, side="left") / len(same)
-    accepted = 1 - np.searchsorted(different, thresholds, side="left") / len(different)
-    at = int(np.argmax(rejected >= accepted))  # the difference grows with the threshold, from -1 to 1
-    gap = (rejected - accepted)[[at - 1, at]]
-    part = -gap[0] / (gap[1] - gap[0])
-    return float(rejected[at - 1] + part * (rejected[at] - rejected[at - 1]))
+    if not np.isfinite(scores).all():
+        raise InputError("some of the scores are no numbers: look what the verifier returns")
+    return _rate(*_in_order(scores), targets, np.ones(len(scores)))
 
 
 def scored_trials(trials: Trials, scores: Scores, seed: int = 0) -> EqualErrorRate:
@@ -124,20 +119,33 @@ def scored_trials(trials: Trials, scores: Scores, seed: int = 0) -> EqualErrorRa
     first = np.array([number[name] for name in trials.enrolled])[trials.pairs[:, 0]]
     second = np.array([number[name] for name in trials.tried])[trials.pairs[:, 1]]
     generator = np.random.default_rng(seed)
+    order, edges = _in_order(scores)
     rates = []
     for _ in range(_DRAWS):
         drawn = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names))
         times = np.where(targets, drawn[first], drawn[first] * drawn[second])
         if times[targets].any() and times[~targets].any():
-            rates.append(_weighted_rate(scores, targets, times))
+            rates.append(_rate(order, edges, targets, times.astype(np.float64)))
     edge = (1 - _CONFIDENCE) / 2
     low, high = np.quantile(rates, [edge, 1 - edge]) if rates else (np.nan, np.nan)
     return EqualErrorRate(equal_error_rate(scores, targets), float(low), float(high), int(targets.sum()), int((~targets).sum()))
 
 
-def _weighted_rate(scores: Scores, targets: NDArray[np.bool_], times: NDArray[np.int64]) -> float:
-    kept = times > 0
-    return equal_error_rate(np.repeat(scores[kept], times[kept]), np.repeat(targets[kept], times[kept]))
+def _in_order(scores: Scores) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return trials by their scores, and how many lie below each threshold: one between any two scores, and one at each end."""
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    return order, np.concatenate([[0], np.flatnonzero(np.diff(ordered) > 0) + 1, [len(scores)]])
+
+
+def _rate(order: NDArray[np.intp], edges: NDArray[np.intp], targets: NDArray[np.bool_], times: NDArray[np.float64]) -> float:
+    """Return the equal error rate of trials that count so many times."""
+    rejected, below = (np.concatenate([[0.0], np.cumsum(times[order] * kind[order])])[edges] for kind in (targets, ~targets))
+    rejected, accepted = rejected / rejected[-1], 1 - below / below[-1]
+    at = int(np.argmax(rejected >= accepted))  # the difference grows with the threshold, from -1 to 1
+    gap = (rejected - accepted)[[at - 1, at]]
+    part = -gap[0] / (gap[1] - gap[0])
+    return float(rejected[at - 1] + part * (rejected[at] - rejected[at - 1]))
 
 
 def _unit(values: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -13,6 +13,8 @@ from torch.nn import functional
 from vocable.errors import InputError
 from vocable.models.encoder import LEAST_ROWS
 
+_MOST, _MOST_LAYERS = 1 << 20, 1000  # sizes of which nobody ever had a model
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConformerConfig:
@@ -29,10 +31,22 @@ class ConformerConfig:
     kernel: int = 3
     """Frames that a depthwise convolution sees; odd."""
     dropout: float = 0.1
+    features: int | None = None
+    """Values of a frame, where these aren't `dim`: linear layers lead in and out."""
+    residual: bool = False
+    """Whether what is made is added to what was given."""
+
+    @property
+    def values(self) -> int:
+        """Values of a frame, as it is given and as it is made."""
+        return self.dim if self.features is None else self.features
 
     def __post_init__(self) -> None:
-        if min(self.dim, self.heads, self.ffn_dim, self.layers, self.kernel) < 1:
-            raise InputError(f"a conformer of {self}: all sizes have to be 1 or more")
+        sizes = (self.dim, self.heads, self.ffn_dim, self.layers, self.kernel, self.values)
+        if not all(type(size) is int and 1 <= size <= _MOST for size in sizes) or self.layers > _MOST_LAYERS:
+            raise InputError(
+                f"a conformer of {self}: all sizes have to be whole numbers from 1 on, and no more than there can be"
+            )
         if self.dim % self.heads:
             raise InputError(f"a conformer of {self.dim} values and {self.heads} heads: give a number of heads that divides it")
         if self.kernel % 2 == 0:
@@ -56,16 +70,24 @@ class Conformer(nn.Module):
         super().__init__()
         self.config = config
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+        self.inward = None if config.features is None else nn.Linear(config.features, config.dim)
+        self.outward = None if config.features is None else nn.Linear(config.dim, config.features)
+        if self.outward is not None and config.residual:
+            nn.init.zeros_(self.outward.weight)  # what was given is where it begins
+            nn.init.zeros_(self.outward.bias)
 
     def forward(self, utterances: Sequence[Tensor]) -> list[Tensor]:
-        """Return what becomes of utterances, each of shape (frames, dim)."""
+        """Return what becomes of utterances, each of shape (frames, values)."""
         lengths = [len(frames) for frames in utterances]
         rows = list(utterances)
         if not self.training and (missing := LEAST_ROWS - sum(lengths)) > 0:
-            rows.append(rows[0].new_zeros(missing, self.config.dim))
-        stream = torch.cat(rows)
+            rows.append(rows[0].new_zeros(missing, self.config.values))
+        given = torch.cat(rows)
+        stream = given if self.inward is None else self.inward(given)
         for layer in self.layers:
             stream = layer(stream, lengths)
+        stream = stream if self.outward is None else self.outward(stream)
+        stream = stream + given if self.config.residual else stream
         return list(torch.split(stream[: sum(lengths)], lengths))
 
 

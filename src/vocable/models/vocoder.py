@@ -14,6 +14,7 @@ from vocable.errors import InputError
 _SLOPE = 0.1
 _LAST_SLOPE = 0.01  # torch's default, which the reference has before its last convolution
 _AT_ONCE = 512  # frames
+_MOST, _MOST_PARTS = 1 << 20, 200  # of which nobody ever had a model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,11 @@ class VocoderConfig:
     sample_rate: int = 16000
 
     def __post_init__(self) -> None:
+        dilations = tuple(own for own in self.dilations if isinstance(own, tuple))
+        sizes = (self.dim, self.projected, self.channels, *self.rates, *self.kernels, *self.block_kernels, *sum(dilations, ()))
+        known = all(type(size) is int and 1 <= size <= _MOST for size in sizes) and len(dilations) == len(self.dilations)
+        if not known or type(self.sample_rate) is not int or not 1000 <= self.sample_rate <= _MOST or len(sizes) > _MOST_PARTS:
+            raise InputError(f"a vocoder of {self}: all sizes have to be whole numbers from 1 on, and no more than there can be")
         if len(self.rates) != len(self.kernels) or not self.rates or len(self.block_kernels) != len(self.dilations):
             raise InputError(f"a vocoder of {self}: each rate needs a kernel, and each of block_kernels its dilations")
         if any(kernel < rate or (kernel - rate) % 2 for rate, kernel in zip(self.rates, self.kernels, strict=True)):

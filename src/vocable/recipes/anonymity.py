@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,12 +136,11 @@ def score_intelligibility(
     Raises:
         InputError: an utterance has no transcript.
     """
-    if transcripts is not None and (lacking := [name for name in pairs.names if _last(name) not in transcripts]):
-        raise InputError(f"{lacking[0]} has no transcript: give those of all utterances")
+    given = None if transcripts is None else [_transcript(name, transcripts) for name in pairs.names]
     speakers = pairs.speakers
     sides = ((pairs.originals, "originals"), (pairs.anonymized, "anonymized speech"))
-    read = [[write_down(waveform) for waveform in _waveforms(side, what)] for side, what in sides]
-    said = read[0] if transcripts is None else [transcripts[_last(name)] for name in pairs.names]
+    read = [[_text(write_down(waveform)) for waveform in _waveforms(side, what)] for side, what in sides]
+    said = read[0] if given is None else given
     pitch = [
         pitch_correlation(taken_apart(one).pitch, taken_apart(other).pitch)
         for one, other in zip(_waveforms(pairs.originals, "pitch"), _waveforms(pairs.anonymized, "pitch"), strict=True)
@@ -164,18 +163,35 @@ def read_transcripts(source: Path) -> dict[str, str]:
     """
     files = sorted(source.rglob("*.trans.txt")) if source.is_dir() else [source]
     found: dict[str, str] = {}
+    last: dict[str, set[str]] = {}
     for path in files:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path} can't be read as text ({error}): give transcripts") from error
         for line in lines:
-            name, _, words = line.strip().partition(" ")
+            name, *words = line.split(maxsplit=1)[:2] or [""]
             if name:
-                found[_last(name)] = words
+                found[name] = words[0] if words else ""
+                last.setdefault(_last(name), set()).add(found[name])
     if not found:
         raise InputError(f"{source} holds no transcripts: give a file of lines 'utterance words', or a folder of .trans.txt")
+    return found | {name: texts.pop() for name, texts in last.items() if name not in found and len(texts) == 1}
+
+
+def _transcript(name: str, transcripts: dict[str, str]) -> str:
+    found = transcripts.get(name, transcripts.get(_last(name)))
+    if found is None:
+        raise InputError(
+            f"{name} has no transcript, or several could be meant: give those of all utterances, by their whole names"
+        )
     return found
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"the recogniser returned {value!r:.60} where text was wanted: let it return a str")
+    return value
 
 
 def _last(name: str) -> str:
@@ -183,16 +199,28 @@ def _last(name: str) -> str:
 
 
 def _described(side: list[tuple[Manifest, Utterance]], describe: Verifier) -> NDArray[np.floating[Any]]:
-    return np.stack([np.asarray(describe(waveform)) for waveform in _waveforms(side, "speakers")])
+    found: list[NDArray[np.floating[Any]]] = []
+    for (_, item), waveform in zip(side, _waveforms(side, "speakers"), strict=True):
+        made = np.asarray(describe(waveform))
+        if (
+            made.ndim != 1
+            or made.dtype.kind not in "fiu"
+            or not np.isfinite(made).all()
+            or made.shape != (found or [made])[0].shape
+        ):
+            raise InputError(
+                f"the verifier returned what describes nobody for {item.id}: let it return finite numbers, equally many"
+            )
+        found.append(made)
+    return np.stack(found)
 
 
-def _waveforms(side: list[tuple[Manifest, Utterance]], what: str) -> list[Waveform]:
-    found = []
+def _waveforms(side: list[tuple[Manifest, Utterance]], what: str) -> Iterator[Waveform]:
+    """Yield the waveform of each utterance."""
     with progress(what, float(len(side)), "utterances") as shown:
         for manifest, item in side:
-            found.append(read_waveform(manifest.where(item), SAMPLE_RATE, item.channel))
+            yield read_waveform(manifest.where(item), SAMPLE_RATE, item.channel)
             shown.advance(1)
-    return found
 
 
 def _opened(source: Path, corpus: CorpusSettings, folder: Path) -> Manifest:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,17 +17,17 @@ from vocable.anonymization.anonymizer import Anonymizer, AsPlanned, ByKey, Draw,
 from vocable.anonymization.draw import KeyedDraw, Plan, ReferenceDraw, require_used, segment_count
 from vocable.anonymization.voices import least_samples
 from vocable.artefacts.feature_spec import FeatureSpec
-from vocable.artefacts.headers import canonical_json, digest_of, write_header
-from vocable.artefacts.writing import replacing
+from vocable.artefacts.headers import canonical_json, write_header
+from vocable.artefacts.writing import replacing, write_text
 from vocable.audio.blocks import Block
 from vocable.audio.decoding import Waveform
 from vocable.audio.faults import AudioFault, Skipped, require_none
 from vocable.audio.manifest import Manifest
 from vocable.checkpoints.detokenizers import read_detokenizer
-from vocable.clustering.fleets import read_fleet
+from vocable.clustering.fleets import Fleet, read_fleet
 from vocable.errors import InputError
 from vocable.execution.engine import Engine, Work
-from vocable.execution.stages import Finished, Payload
+from vocable.execution.stages import Payload
 from vocable.features.pipeline import FramePipeline, skipped_rows
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_usable
 from vocable.recipes.listening import listening_page
@@ -35,9 +35,9 @@ from vocable.recipes.skipping import keep_skipped, refuse_skipped
 from vocable.recipes.utterance_files import UtteranceFiles, files_summary, path_of
 from vocable.recipes.workplace import Claim, open_workplace
 
-HEADER, DRAW, PAGE = "anonymized.json", "draw.jsonl", "report.html"
+HEADER, PAGE = "anonymized.json", "report.html"
 FORMAT = "vocable.anonymized/1"
-WAVE = ".wav"
+WAVE, DRAWN = ".wav", ".draw.json"
 _STAGE = "anonymized speech"
 
 
@@ -62,6 +62,9 @@ class Conversion:
     key: bytes | None = field(default=None, repr=False)
     """None: one that is made now and kept nowhere."""
     write_draw: bool = False
+    """Beside each file, one that names its codebooks."""
+    compared: bool = False
+    """Put some originals on the page to listen to."""
 
     def __post_init__(self) -> None:
         if self.stride < 1:
@@ -108,8 +111,12 @@ def convert_speech(
         InputError: nothing to convert, parts that don't go together, or something else stands there.
     """
     require_source(source)
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise InputError(
+            f"--out {out} lies in {source}, where the next run would take it for more to convert: give another folder"
+        )
     fleet = read_fleet(conversion.codebooks)
-    require_used(conversion.used, len(fleet))
+    check_draw(conversion, fleet)
     parts = VoiceParts.of(fleet, conversion.model, conversion.encoder, conversion.vocoder)
     spec = parts.spec
     corpus = replace(corpus, sample_rate=spec.sample_rate)
@@ -121,12 +128,15 @@ def convert_speech(
         if strict:
             refuse_skipped(opened.skipped, record)
         made_from = {"audio": opened.state, "codebooks": fleet.digest, "device": work.kind, **_described(conversion)}
-        files = [out / HEADER, out / PAGE, *([out / DRAW] if conversion.write_draw else [])]
-        claim = Claim.of(folder, "anonymized", made_from, files, companions=[out / DRAW])
+        claim = Claim.of(folder, "anonymized", made_from, [out / HEADER, out / PAGE])
         claim.check(overwrite, source)
-        files_of = UtteranceFiles(out, opened.manifest, claim, _STAGE, [WAVE])
-        given = replace(conversion, key=secrets.token_bytes(32)) if conversion.key is None else conversion  # one for all workers
-        job = _ConvertBlocks(given, _plans(conversion, opened.manifest, spec, len(fleet)), out)
+        if conversion.own_left_out and (unnamed := next((item.id for item in opened.manifest if item.speaker is None), None)):
+            raise InputError(f"who speaks {unnamed} isn't known, so own codebooks can't be left out: give --speakers")
+        files_of = UtteranceFiles(out, opened.manifest, claim, _STAGE, [WAVE, DRAWN])
+        given = conversion
+        if conversion.key is None:  # one for all workers; which codebooks are used doesn't follow from it, so that parts agree
+            given = replace(conversion, key=secrets.token_bytes(32))
+        job = _ConvertBlocks(given, conversion.key is None, _plans(conversion, opened.manifest, spec, len(fleet)), out)
         finished = files_of.make(job, engine, overwrite)
         if finished.missing:
             return Converted(out, missing=finished.missing)
@@ -142,9 +152,8 @@ def convert_speech(
             with claim.taken(overwrite, lasting=not any(finished.given_up())) as staged:
                 header = {"format": FORMAT, "sample_rate": parts.sample_rate, "utterances": len(rows), "note": fleet.note}
                 write_header(staged / HEADER, {**header, "codebooks": fleet.digest, **_described(conversion, shown=True)})
-                (staged / PAGE).write_text(listening_page(out, opened.manifest, rows, WAVE), encoding="utf-8")
-                if conversion.write_draw:
-                    _write_draw(staged / DRAW, finished, fleet.names)
+                page = listening_page(out, opened.manifest, rows, WAVE, conversion.compared)
+                (staged / PAGE).write_text(page, encoding="utf-8")
     seconds = sum(opened.manifest[row].samples for row in rows) / opened.manifest.sample_rate
     return Converted(out, len(rows), seconds, skipped, record, was_done=was_done)
 
@@ -160,8 +169,23 @@ def _described(conversion: Conversion, shown: bool = False) -> dict[str, Any]:
         found[name] = None if path is None else read_detokenizer(path).digest
     if shown:
         return found
-    key = conversion.key  # a key can't be found from a digest of it, unless it could be guessed
-    return {**found, "key": None if key is None else digest_of(["vocable.key", key.hex()]), "write_draw": conversion.write_draw}
+    return {**found, "key": _trace(conversion.key), "write_draw": conversion.write_draw, "compared": conversion.compared}
+
+
+def _trace(key: bytes | None) -> str | None:
+    """Return what tells a key from another, and takes long to be made, so that keys can't be tried one after another."""
+    return None if key is None else hashlib.scrypt(key, salt=b"vocable.key", n=1 << 15, r=8, p=1, maxmem=1 << 26).hex()
+
+
+def check_draw(conversion: Conversion, fleet: Fleet) -> None:
+    """Refuse a draw that these codebooks can't give.
+
+    Raises:
+        InputError: more are to be used than there are, or nothing says whose they are.
+    """
+    require_used(conversion.used, len(fleet))
+    if conversion.draw == "keyed":
+        KeyedDraw(fleet.names, fleet.speakers, b"", conversion.used, conversion.own_left_out)
 
 
 def _plans(conversion: Conversion, manifest: Manifest, spec: FeatureSpec, codebooks: int) -> dict[str, Plan] | None:
@@ -172,7 +196,8 @@ def _plans(conversion: Conversion, manifest: Manifest, spec: FeatureSpec, codebo
     if conversion.per == "audio":
         return {name: np.array([number]) for name, number in zip(manifest.ids, draw.per_audio(len(manifest)), strict=True)}
     samples = manifest.samples.tolist()
-    frames = [-(-count // spec.hop) if spec.kind == "cepstra" else spec.frame_count(count) for count in samples]
+    filled = spec.kind == "cepstra" or conversion.match_length  # audio is padded to whole hops
+    frames = [-(-count // spec.hop) if filled else spec.frame_count(count) for count in samples]
     segments = [segment_count(count, conversion.stride) for count in frames]
     return dict(zip(manifest.ids, draw.per_segment(segments), strict=True))
 
@@ -182,6 +207,7 @@ class _ConvertBlocks:
     """A job: the speech of a block, whose files are written."""
 
     conversion: Conversion
+    keyless: bool
     plans: dict[str, Plan] | None
     out: Path
 
@@ -193,7 +219,8 @@ class _ConvertBlocks:
             draw = AsPlanned(self.plans)
         else:
             assert conversion.key is not None
-            keyed = KeyedDraw(fleet.names, fleet.speakers, conversion.key, conversion.used, conversion.own_left_out)
+            subset = fleet.digest.encode() if self.keyless else None
+            keyed = KeyedDraw(fleet.names, fleet.speakers, conversion.key, conversion.used, conversion.own_left_out, subset)
             draw = ByKey(keyed)
         anonymizer = Anonymizer(
             fleet, conversion.model, encoder=conversion.encoder, vocoder=conversion.vocoder, per=conversion.per,
@@ -204,7 +231,7 @@ class _ConvertBlocks:
         def run(block: Block) -> Payload:
             rows, waveforms, unread = pipeline.waveforms_of(block)
             skipped = [[row, item.path, item.reason, item.detail] for row, item in unread]
-            names, sizes, drawn = [], [], []
+            names, sizes = [], []
             for row, waveform in zip(rows, waveforms, strict=True):
                 item = block.utterances[row]
                 try:
@@ -215,24 +242,23 @@ class _ConvertBlocks:
                     skipped.append([row, left.path, left.reason, left.detail])
                     continue
                 names.append(item.id)
-                sizes.append({WAVE: write_wave(path_of(self.out, item.id, WAVE), made.waveform, made.sample_rate)})
-                drawn.append([item.id, made.segments.tolist()])
-            kept = canonical_json(drawn).encode() if conversion.write_draw else b""
-            return kept, {**files_summary(names, sizes), "skipped": sorted(skipped)}
+                own = {}
+                if conversion.write_draw:
+                    path_of(self.out, item.id, "").parent.mkdir(parents=True, exist_ok=True)
+                    text = canonical_json({"codebooks": [fleet.names[at] for at in made.segments.tolist()]}) + "\n"
+                    write_text(path_of(self.out, item.id, DRAWN), text)
+                    own[DRAWN] = len(text.encode())
+                own[WAVE] = write_wave(path_of(self.out, item.id, WAVE), made.waveform, made.sample_rate)
+                sizes.append(own)
+            return b"", {**files_summary(names, sizes), "skipped": sorted(skipped)}
 
         return run
 
 
 def write_wave(path: Path, waveform: Waveform, sample_rate: int) -> int:
     """Write a waveform as 16 bits, clipped where it is too loud, and return how many bytes that are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     held = io.BytesIO()
     soundfile.write(held, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
     with replacing(path) as file:
         return file.write(held.getvalue())
-
-
-def _write_draw(path: Path, finished: Finished[Any], names: tuple[str, ...]) -> None:
-    with replacing(path) as file:
-        for _, _, content in finished.results():
-            for name, segments in json.loads(content):
-                file.write((canonical_json({"id": name, "codebooks": [names[at] for at in segments]}) + "\n").encode())

@@ -11,8 +11,9 @@ from vocable.audio.decoding import read_waveform
 from vocable.audio.faults import AudioFault, count_reasons
 from vocable.audio.manifest import Manifest
 from vocable.clustering.fleets import read_fleet
+from vocable.errors import InputError
 from vocable.execution.engine import Work
-from vocable.recipes.anonymization import Conversion
+from vocable.recipes.anonymization import Conversion, check_draw
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.fleet_fitting import FleetFrames, FleetSettings, speaker_groups
 from vocable.recipes.plan import OPERATIONS_PER_SECOND, PASSES, TORCH_BYTES, WORKER_BYTES, Plan, opened_alone, part_of
@@ -55,10 +56,13 @@ def plan_conversion(source: Path, conversion: Conversion, corpus: CorpusSettings
         InputError: what the conversion itself would refuse.
     """
     fleet = read_fleet(conversion.codebooks)
+    check_draw(conversion, fleet)
     anonymizer = Anonymizer(fleet, conversion.model, encoder=conversion.encoder, vocoder=conversion.vocoder)
     spec = anonymizer.voice.spec
     opened = opened_alone(source, replace(corpus, sample_rate=spec.sample_rate), work)
     manifest = opened.manifest
+    if conversion.own_left_out and any(item.speaker is None for item in manifest):
+        raise InputError("who speaks isn't known, so own codebooks can't be left out: give --speakers")
     loaded = 0 if conversion.model is None else TORCH_BYTES + 3 * conversion.model.stat().st_size
     return Plan(
         utterances=len(manifest),

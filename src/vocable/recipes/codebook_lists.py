@@ -27,7 +27,7 @@ def listed_codebooks(source: Path) -> list[tuple[str, Path]]:
             raise InputError(f"{source} holds no codebooks (none of {', '.join(sorted(_ENDINGS))}): give their folder, or a list")
         return _distinct(source, [(0, *item) for item in found])
     lines = _lines(source, "codebooks")
-    return _distinct(source, [(number, name or path.stem, _there(source, path)) for number, name, path in lines])
+    return _distinct(source, [(number, name or path.stem, _there(source, path)) for number, name, path, _ in lines])
 
 
 def listed_audio(source: Path, folder: Path) -> Path:
@@ -43,40 +43,44 @@ def listed_audio(source: Path, folder: Path) -> Path:
         InputError: the list is empty, or a line can't be read; the message names the line.
     """
     lines = _lines(source, "audio")
-    stems = Counter(path.stem for _, _, path in lines)
-    rows: list[dict[str, str]] = []
+    stems = Counter(path.stem for _, _, path, _ in lines)
+    rows: list[dict[str, str | int]] = []
     seen: dict[str, int] = {}
-    for number, name, path in lines:
+    for number, name, path, channel in lines:
         chosen = path.stem if stems[path.stem] == 1 else (name or str(path)).replace("/", "-").strip("-.")
         if not chosen or chosen in seen:
             where = f" as line {seen[chosen]} has" if chosen in seen else ""
             raise InputError(f"{source}, line {number}: {chosen or name!r} names the file to write{where}: give another name")
         seen[chosen] = number
-        rows.append({"id": chosen, "path": os.path.abspath(_there(source, path))})
+        row: dict[str, str | int] = {"id": chosen, "path": os.path.abspath(_there(source, path))}
+        rows.append(row if channel is None else {**row, "channel": channel})
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / f"audio-{digest_of(rows)[:32]}.jsonl"
     write_text(manifest, "".join(canonical_json(row) + "\n" for row in rows))
     return manifest
 
 
-def _lines(source: Path, what: str) -> list[tuple[int, str | None, Path]]:
-    """Return number, name if there is one, and path of each line that isn't blank."""
+_Line = tuple[int, str | None, Path, int | None]
+
+
+def _lines(source: Path, what: str) -> list[_Line]:
+    """Return number, name if there is one, path, and channel if one is meant, of each line that isn't blank."""
     try:
         text = source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{source} can't be read as text ({error}): give a list of {what}") from error
-    found: list[tuple[int, str | None, Path]] = []
+    found: list[_Line] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         if len(line.split()) == 1:
-            found.append((number, None, Path(line.strip())))
+            found.append((number, None, Path(line.strip()), None))
             continue
         try:
             row = parse_scp_line(line)
         except InputError as error:
             raise InputError(f"{source}, line {number}: {error}") from error
-        found.append((number, row.id, Path(row.path)))
+        found.append((number, row.id, Path(row.path), row.channel))
     if not found:
         raise InputError(f"{source} lists nothing: give a list of {what}, a name and a path on each line")
     return found

@@ -154,7 +154,10 @@ def fit_fleet(
         claim = Claim.of(folder, f"fleet-{out.name}", made_from, [out])
         claim.check(overwrite, source)
         if claim.is_settled():
-            return MadeFleet(read_fleet(out), [], record, was_done=True)
+            known = read_skipped(record) if record.exists() else []
+            if strict:
+                require_none(known, record)
+            return MadeFleet(read_fleet(out), known, record, was_done=True)
         fits = [_Fit(name, speakers, opened.manifest.select(rows), folder, claim.key) for name, speakers, rows in groups]
         clusters = frames.clusters(settings)
         mine = fits[slice(*shard_bounds(len(fits), work.nshard, work.rank))]
@@ -170,15 +173,11 @@ def fit_fleet(
         keep_skipped(skipped, record)
         if strict:
             require_none(skipped, record)
-        whole = [fit for fit in fits if fit.has_codebook()]
-        if not whole:
-            raise InputError(f"{source} has no audio that codebooks could be fitted to: {record} says why")
-        with claim.taken(overwrite) as staged:
-            made = {"clusters": clusters, "seed": settings.seed, "utterances": len(opened.manifest)}
-            write_fleet(
-                staged / out.name, (fit.member() for fit in whole), [fit.name for fit in whole], clusters, spec.dim, spec=spec,
-                groups=frames.groups, half=settings.half, note=settings.note, made=made,
-            )  # fmt: skip
+        try:
+            _put_together(fits, source, out, settings, frames, claim, overwrite, record)
+        except FileNotFoundError:
+            if not claim.is_settled():  # by another part, which took the fits away meanwhile
+                raise
         for fit in fits:
             fit.forget()
     fleet = read_fleet(out)
@@ -186,8 +185,37 @@ def fit_fleet(
     return MadeFleet(fleet, skipped, record, smaller=smaller)
 
 
+def _put_together(
+    fits: Sequence[_Fit],
+    source: Path,
+    out: Path,
+    settings: FleetSettings,
+    frames: FleetFrames,
+    claim: Claim,
+    overwrite: bool,
+    record: Path,
+) -> None:
+    """Write the codebooks that were fitted to one file."""
+    whole = [fit for fit in fits if fit.has_codebook()]
+    if not whole:
+        raise InputError(f"{source} has no audio that codebooks could be fitted to: {record} says why")
+    spec, clusters = frames.spec, frames.clusters(settings)
+    made = {"clusters": clusters, "seed": settings.seed, "utterances": sum(len(fit.manifest) for fit in fits)}
+    with claim.taken(overwrite) as staged:
+        write_fleet(
+            staged / out.name, (fit.member() for fit in whole), [fit.name for fit in whole], clusters, spec.dim, spec=spec,
+            groups=frames.groups, half=settings.half, note=settings.note, made=made,
+        )  # fmt: skip
+
+
 def import_fleet(
-    listed: Sequence[tuple[str, Path]], out: Path, spec: FeatureSpec | None, half: bool, note: str, overwrite: bool = False
+    listed: Sequence[tuple[str, Path]],
+    out: Path,
+    spec: FeatureSpec | None,
+    half: bool,
+    note: str,
+    names_are_speakers: bool = False,
+    overwrite: bool = False,
 ) -> Fleet:
     """Put codebooks that there are into a fleet: scikit-learn's pickles, joblib's files, .npy or ours; none is run.
 
@@ -197,6 +225,7 @@ def import_fleet(
         spec: what frames they are of.
         half: keep centroids as float16.
         note: what the speakers agreed to.
+        names_are_speakers: each is called as the speaker it is of.
         overwrite: replace a file that is there.
 
     Raises:
@@ -210,7 +239,7 @@ def import_fleet(
     clusters, dim = max(shape[0] for shape in shapes), shapes[0][1]
     if spec is not None and spec.dim != dim:
         raise InputError(f"{listed[0][1]} has centroids of {dim} values, but the layer's frames have {spec.dim}: give another")
-    members = (Member(name, read_centroids(path).centroids, (name,)) for name, path in listed)
+    members = (Member(name, read_centroids(path).centroids, (name,) if names_are_speakers else ()) for name, path in listed)
     write_fleet(
         out, members, [name for name, _ in listed], clusters, dim, spec=spec, half=half, note=note, made={"imported": True}
     )
@@ -264,6 +293,8 @@ def speaker_groups(manifest: Manifest, settings: FleetSettings) -> list[tuple[st
         own = tuple(sorted(order[first : first + size]))
         name = "all" if each is None else own[0] if len(own) == 1 else f"{own[0]}-and-{len(own) - 1}"
         found.append((name, tuple(item for item in own if item), sorted(row for item in own for row in rows[item])))
+    if len({name for name, _, _ in found}) < len(found):  # a speaker is called as a group is
+        found = [(f"codebook-{number}", own, utterances) for number, (_, own, utterances) in enumerate(found)]
     return found
 
 
@@ -315,9 +346,14 @@ class _Fit:
         if not size:
             raise TooFewFramesError(count, 1)
         book = np.zeros((size, dim), np.float32)
-        for first, last in groups:
-            estimator = KMeans(size, random_state=seed, workers=engine.work.workers, device=engine.work.devices[0])
-            book[:, first:last] = estimator.fit(source(first, last)).cluster_centers_
+        try:
+            for first, last in groups:
+                estimator = KMeans(size, random_state=seed, workers=engine.work.workers, device=engine.work.devices[0])
+                book[:, first:last] = estimator.fit(source(first, last)).cluster_centers_
+        except TooFewFramesError as error:  # files that can't be read have none of what their headers promise
+            if error.count // _FRAMES_A_CLUSTER in (0, size):
+                raise
+            return _Fit._fitted(clusters, error.count, groups, dim, seed, engine, source)
         return book
 
     def skipped(self) -> list[Skipped]:

@@ -1,4 +1,4 @@
-"""A page on which some utterances can be listened to, as they were and as they are said now."""
+"""A page on which some utterances can be listened to, as they are said now and, if that is asked for, as they were."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = 8
 _LONGEST = 15.0  # seconds of each
 
 
-def listening_page(out: Path, manifest: Manifest, rows: Sequence[int], ending: str) -> str:
+def listening_page(out: Path, manifest: Manifest, rows: Sequence[int], ending: str, compared: bool) -> str:
     """Return a page, HTML, that needs nothing beside it.
 
     Args:
@@ -28,19 +28,24 @@ def listening_page(out: Path, manifest: Manifest, rows: Sequence[int], ending: s
         manifest: of what was said.
         rows: that there is something of.
         ending: of the files.
+        compared: put originals beside it, which lets everybody hear who spoke.
     """
     step = max(1, len(rows) // _SHOWN)
-    lines = ["<table><tr><th>utterance</th><th>as it was</th><th>as it is said now</th></tr>"]
+    lines = [f"<table><tr><th>utterance</th><th>as it is said now</th>{'<th>as it was</th>' if compared else ''}</tr>"]
     for row in rows[::step][:_SHOWN]:
         item = manifest[row]
-        try:
-            before = read_waveform(manifest.where(item), manifest.sample_rate, item.channel)
-        except AudioFault:  # it was there a moment ago
-            continue
         now, rate = soundfile.read(path_of(out, item.id, ending), dtype="float32")
-        players = "".join(f"<td>{_player(wave, at)}</td>" for wave, at in ((before, manifest.sample_rate), (now, rate)))
-        lines.append(f"<tr><td>{escape(item.id)}</td>{players}</tr>")
-    return page("Speech said by other voices", [f"<p>{len(rows):,} utterances; some of them:</p>", *lines, "</table>"])
+        players = [_player(now, rate)]
+        if compared:
+            try:
+                players.append(
+                    _player(read_waveform(manifest.where(item), manifest.sample_rate, item.channel), manifest.sample_rate)
+                )
+            except AudioFault:  # it was there a moment ago
+                players.append("")
+        lines.append(f"<tr><td>{escape(item.id)}</td>{''.join(f'<td>{player}</td>' for player in players)}</tr>")
+    warning = "<p>Originals are on this page: don't give it away.</p>" if compared else ""
+    return page("Speech said by other voices", [f"<p>{len(rows):,} utterances; some of them:</p>{warning}", *lines, "</table>"])
 
 
 def _player(waveform: object, rate: int) -> str:

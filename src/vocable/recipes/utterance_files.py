@@ -6,6 +6,7 @@ that was killed goes on, parts of the work can be done by several machines, and 
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from vocable.execution.ledger import Entry, Ledger
 from vocable.execution.progress import progress
 from vocable.execution.stages import Finished, Payload, Stage
 from vocable.recipes.making import Making, begun, making_in
-from vocable.recipes.workplace import Claim
+from vocable.recipes.workplace import NAME, Claim
 
 Sizes = Mapping[str, int]
 """Bytes of an utterance's files, by their endings."""
@@ -61,6 +62,7 @@ class UtteranceFiles:
             InputError: files of something else stand there, or an utterance's would lie outside the folder.
         """
         require_inside(self.manifest)
+        self._refuse_inputs()
         mark = making_in(self.out)
         if mark is not None and mark.key != self.claim.key and not overwrite and self._known:
             raise InputError(f"{self.out} holds {self.stage} of other settings or audio: give another folder, or --overwrite")
@@ -77,6 +79,14 @@ class UtteranceFiles:
         mine = slice(*shard_bounds(len(blocks), engine.work.nshard, engine.work.rank))
         with progress(self.stage, sum(block.size for block in blocks[mine])) as shown:
             return Stage(self.stage, list(mark), self.claim.folder).run(_Unwrapped(job), blocks, engine, shown, mine)
+
+    def _refuse_inputs(self) -> None:
+        """Refuse to write where what is read lies, also where files are to be replaced."""
+        read = {os.path.realpath(self.manifest.where(item)) for item in self.manifest}
+        for name in self.manifest.ids:
+            for ending in self.endings:
+                if os.path.realpath(path := path_of(self.out, name, ending)) in read:
+                    raise InputError(f"{path} is read, and would be written: give another folder")
 
     def _clear(self) -> None:
         """Remove the files of an earlier making, what speaks of them first."""
@@ -125,7 +135,8 @@ def require_inside(manifest: Manifest) -> None:
         InputError: names one.
     """
     for name in manifest.ids:
-        if {"", ".", ".."} & set(name.split("/")) or "\0" in name:
+        parts = name.split("/")
+        if {"", ".", ".."} & set(parts) or parts[0] == NAME or "\0" in name:
             raise InputError(
                 f"the utterance {name!r} would be written outside the folder, or under another's name: give it another id in the "
                 "manifest"

@@ -1,0 +1,189 @@
+"""One training of a detokenizer: frames looked over, a model begun, trained and written."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vocable.anonymization.cepstra import SPEC, cepstra_of
+from vocable.anonymization.detokenization import Detokenization
+from vocable.anonymization.detokenizer_data import DetokenizerData, FrameSource
+from vocable.anonymization.speech_parts import HOP, taken_apart
+from vocable.artefacts.headers import digest_of, write_header
+from vocable.audio.decoding import read_waveform
+from vocable.audio.speakers import with_speakers
+from vocable.checkpoints.detokenizers import DetokenizerCheckpoint, write_detokenizer
+from vocable.clustering.fleets import Fleet, read_fleet
+from vocable.errors import InputError, MismatchError
+from vocable.execution.engine import Engine, Work
+from vocable.features.kaldi import Frames
+from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
+from vocable.recipes.detokenizer_settings import DetokenizerSettings
+from vocable.recipes.dumped import joined_rows, origin_of, stores_in
+from vocable.recipes.training_run import plain_values, run_in
+from vocable.recipes.workplace import open_workplace
+from vocable.training.seeds import derived_seed
+from vocable.training.trainer import Hooks, Trainer
+from vocable.training.world import World, joined
+
+FILE = "detokenizer.safetensors"
+_VALIDATION_SEED = 7
+_KEPT = 1 << 30  # bytes of cepstra that are made once
+
+
+def train_detokenizer(
+    settings: DetokenizerSettings, out: Path, device: str = "cpu", threads: int | None = None, overwrite: bool = False
+) -> Path:
+    """Train a detokenizer, or go on with it, and return its file.
+
+    Args:
+        settings: of the training.
+        out: the run's folder: settings.json, metrics.jsonl, checkpoints, best and model.
+        device: `cpu`, `cuda`, `cuda:1` or `mps`.
+        threads: of this process on the CPU; by default all cores.
+        overwrite: begin anew where another training stands.
+
+    Raises:
+        InputError: something given can't be used.
+        MismatchError: frames and codebooks are of different kinds.
+        DiskFullError: a checkpoint can't be written; the one before it stands.
+    """
+    with joined(device) as world:
+        if world.size > 1:
+            raise InputError("a detokenizer's batch norm sees one process's batches alone: train it with one process")
+        fleet = read_fleet(settings.codebooks)
+        objective = begun_detokenizer(settings, fleet)
+        with run_in(out, world, threads):
+            _trainer(settings, objective, fleet, out, world, overwrite).run()
+    return out / "model" / FILE
+
+
+def begun_detokenizer(settings: DetokenizerSettings, fleet: Fleet) -> Detokenization:
+    """Return the model as its training begins.
+
+    Raises:
+        MismatchError: it is for frames of another size than the codebooks'.
+    """
+    if settings.model.values != fleet.dim:
+        raise MismatchError(
+            f"the model is for frames of {settings.model.values} values, but the codebooks have {fleet.dim}: give "
+            f"model.features={fleet.dim}"
+        )
+    torch.manual_seed(derived_seed(settings.training.seed))
+    return Detokenization(settings.model, settings.detokenization)
+
+
+def _trainer(
+    settings: DetokenizerSettings, objective: Detokenization, fleet: Fleet, out: Path, world: World, overwrite: bool
+) -> Trainer:
+    def data(audio: Path | None, frames: Path | None, seed: int) -> tuple[DetokenizerData, str]:
+        source = _of_stores(frames, fleet, settings.data.speakers) if audio is None and frames is not None else None
+        if source is None:
+            assert audio is not None
+            source = _of_audio(audio, fleet, settings.data.speakers, out)
+        policy, masked = settings.data.policy, settings.detokenization.masked
+        return DetokenizerData(source, fleet, policy, settings.batches, masked, seed), source.digest
+
+    train, digest = data(settings.data.train, settings.data.frames, settings.training.seed)
+    valid = None
+    if settings.data.valid is not None or settings.data.valid_frames is not None:
+        valid = data(settings.data.valid, settings.data.valid_frames, _VALIDATION_SEED)[0]
+
+    def export(weights: dict[str, Tensor], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = DetokenizerCheckpoint(folder, settings.model, None, weights, fleet.spec)
+        write_detokenizer(checkpoint, folder / FILE)
+
+    def write_settings() -> None:
+        write_header(out / "settings.json", {"format": "vocable.settings/1", **plain_values(asdict(settings))})
+
+    described = {
+        "objective": "detokenizer", "model": asdict(settings.model), "batches": asdict(settings.batches), "data": digest,
+        "detokenization": asdict(settings.detokenization), "codebooks": fleet.digest, "policy": settings.data.policy,
+    }  # fmt: skip
+    return Trainer(
+        objective=objective,
+        blocks=list(objective.conformer.layers),
+        data=train,
+        micro_batches=settings.batches.micro_batches,
+        validation=valid,
+        settings=settings.training,
+        world=world,
+        folder=out,
+        identity=described,
+        overwrite=overwrite,
+        hooks=Hooks(export=export, begun=write_settings),
+    )
+
+
+def _of_audio(source: Path, fleet: Fleet, speakers: str | None, out: Path) -> FrameSource:
+    """Return the cepstra of audio, which are made as they are needed, and kept as far as memory should go."""
+    fleet.require(SPEC)
+    require_source(source)
+    with Engine(Work()) as engine:
+        opened = open_corpus(source, CorpusSettings(speakers=speakers), engine, open_workplace(out))
+    require_usable(opened, source)
+    manifest = opened.manifest
+    lengths = -(-manifest.samples // HOP)
+    kept: dict[int, Frames] | None = {} if int(lengths.sum()) * SPEC.dim * 4 <= _KEPT else None
+
+    def frames(row: int) -> Frames:
+        if kept is not None and row in kept:
+            return kept[row]
+        item = manifest[row]
+        parts = taken_apart(read_waveform(manifest.where(item), SPEC.sample_rate, item.channel))
+        found = cepstra_of(parts, parts.mean)
+        if kept is not None:
+            kept[row] = found
+        return found
+
+    return FrameSource(manifest.ids, [item.speaker for item in manifest], lengths, SPEC.rate, frames, manifest.digest)
+
+
+def _of_stores(folder: Path, fleet: Fleet, speakers: str | None) -> FrameSource:
+    """Return frames that were dumped."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder of frames: make them with 'vocable features CHECKPOINT AUDIO --out {folder}'")
+    _, stores = stores_in(folder, None)
+    if not stores:
+        raise InputError(f"{folder} holds no frames: make them with 'vocable features CHECKPOINT AUDIO --out {folder}'")
+    origins = [origin_of(store.path) for store in stores]
+    for origin in origins:
+        if origin.spec is not None:
+            fleet.require(origin.spec)
+    rows = joined_rows(stores, origins)
+    lengths = np.concatenate([store.lengths for store in stores]).astype(np.int64)
+    spoken: list[str | None] = [None] * len(lengths)
+    names: tuple[str, ...] = tuple(map(str, range(len(lengths))))
+    if rows is not None:
+        rows = rows if speakers is None else with_speakers(rows, speakers)
+        names, spoken = rows.ids, [item.speaker for item in rows]
+    edges = [0, *np.cumsum([len(store) for store in stores]).tolist()]
+    starts = [np.cumsum(store.lengths) - store.lengths for store in stores]
+
+    def frames(row: int) -> Frames:
+        at = int(np.searchsorted(edges, row, side="right")) - 1
+        own = row - edges[at]
+        first = int(starts[at][own])
+        found: Frames = np.asarray(stores[at].array[first : first + int(lengths[row])], np.float32)
+        return found
+
+    rate = fleet.spec.rate if fleet.spec is not None else 50.0
+    return FrameSource(names, spoken, lengths, rate, frames, digest_of([store.content for store in stores]))
+
+
+def check_detokenizer(settings: DetokenizerSettings) -> None:
+    """Refuse what a training would refuse; nothing is written.
+
+    Raises:
+        InputError: something given can't be used.
+        MismatchError: codebooks and model are of different frames.
+    """
+    begun_detokenizer(replace(settings), read_fleet(settings.codebooks))
+    for source in (settings.data.train, settings.data.valid):
+        if source is not None:
+            require_source(source)
