@@ -9,6 +9,7 @@ import numpy as np
 from vocable.anonymization.speech_parts import BINS, HOP, POINTS, SAMPLE_RATE, WINDOW, SpeechParts, Values
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.clustering.fleets import Groups
+from vocable.execution.threads import single_threaded
 
 COUNT = 20
 GROUPS: Groups = ((0, 3), (3, 7), (7, 13), (13, 20))
@@ -26,13 +27,15 @@ SPEC = FeatureSpec(
 
 def cepstra_of(parts: SpeechParts, mean: Values) -> Values:
     """Return the cepstra of an utterance's envelope around its speaker's mean, of shape (frames, 20)."""
-    found: Values = np.matmul(parts.envelope - mean, _cosines(), dtype=np.float32)
+    with single_threaded():
+        found: Values = np.matmul(parts.envelope - mean, _cosines(), dtype=np.float32)
     return found
 
 
 def envelope_of(cepstra: Values, mean: Values) -> Values:
     """Return the envelope that cepstra around a mean stand for, of shape (frames, 80)."""
-    found: Values = cepstra @ _cosines().T + mean
+    with single_threaded():
+        found: Values = cepstra @ _cosines().T + mean
     return found
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocable.audio.decoding import Waveform
+from vocable.execution.threads import single_threaded
 
 Values = NDArray[np.float32]
 SAMPLE_RATE, HOP, WINDOW, POINTS, BINS = 16_000, 160, 640, 1024, 80
@@ -64,7 +65,8 @@ def taken_apart(waveform: Waveform) -> SpeechParts:
     frequencies, heights = (np.empty((count, _BANDS), np.float32) for _ in range(2))
     windows = np.lib.stride_tricks.sliding_window_view(padded, POINTS)[::HOP]
     inner = (POINTS - WINDOW) // 2
-    with np.errstate(over="ignore", invalid="ignore"):  # whoever asked looks whether it is finite
+    # Whoever asked looks whether it is finite; with several threads products round otherwise.
+    with np.errstate(over="ignore", invalid="ignore"), single_threaded():
         for first in range(0, count, _AT_ONCE):
             own = slice(first, min(first + _AT_ONCE, count))
             power = _power(windows[own, inner : inner + WINDOW] * _hann(WINDOW))
@@ -105,7 +107,8 @@ def put_together(envelope: Values, pitch: Values, samples: int) -> Waveform:
     for first in range(0, len(envelope), _AT_ONCE):
         own = slice(first, min(first + _AT_ONCE, len(envelope)))
         voiced, unvoiced = (np.fft.rfft(part[own] * _hann(), POINTS) for part in windows)
-        gains = np.exp(0.5 * (envelope[own] @ _interpolation())).astype(np.float32)
+        with single_threaded():
+            gains = np.exp(0.5 * (envelope[own] @ _interpolation())).astype(np.float32)
         is_voiced = (pitch[own] > 0)[:, None]
         breath = np.where(is_voiced, _breath(), np.float32(1))
         mixed = gains * (voiced * np.sqrt(1 - breath**2) + unvoiced * breath)
