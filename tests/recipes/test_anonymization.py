@@ -242,6 +242,11 @@ def test_files_are_described(cli: Cli, fleet: Path, model: Path, tmp_path: Path)
     said = cli("inspect", fleet)
     for words in ("codebooks of speakers", "cepstra, 20 values every 10 ms", "agreed", "values 13 to 19"):
         assert words in said
+    write_audio(tmp_path / "in" / "u.wav", 1.0, 1)
+    cli("anonymize", "convert", tmp_path / "in", "--codebooks", fleet, "--out", tmp_path / "out")
+    said = cli("inspect", tmp_path / "out")
+    assert "vocable.anonymized/1" in said
+    assert "not recognised" not in said
     for path in (model, official(model, tmp_path / "e_50.pth")):
         said = cli("inspect", path)
         assert "2 layers of 64 values, 4 heads" in said

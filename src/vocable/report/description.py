@@ -119,7 +119,8 @@ def _belongs_to_another(path: Path) -> bool:
     frames = path.suffix in (".len", ".json") and path.with_suffix(".npy").exists()
     segments = (path.parent / "segments.json").exists() and path.name.endswith(_OF_SEGMENTS)
     units = path.name.endswith(".jsonl") and path.with_suffix(".json").exists() and not path.name.endswith("skipped.jsonl")
-    return labels or frames or segments or units
+    speech = (path.parent / "anonymized.json").exists() and path.name.endswith((".wav", ".draw.json", "report.html"))
+    return labels or frames or segments or units or speech
 
 
 _OF_SEGMENTS = ("_segments.txt", "_segmentfeature.npy", "_feature.npy", ".TextGrid", ".audacity.txt", "segments.jsonl")
