@@ -12,7 +12,7 @@ import numpy as np
 
 from vocable.anonymization.cepstra import SPEC
 from vocable.anonymization.draw import KeyedDraw, Plan, of_frames, segment_count
-from vocable.anonymization.voices import NeuralVoice, SourceFilterVoice, Voice, check_model, least_samples
+from vocable.anonymization.voices import NeuralVoice, SourceFilterVoice, Voice, check_conformer, check_model, least_samples
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.decoding import Waveform, read_waveform
 from vocable.audio.faults import AudioFault
@@ -203,8 +203,9 @@ class VoiceParts:
             if encoder is not None or vocoder is not None:
                 raise InputError(f"--encoder and --vocoder: codebooks of {fleet.spec.kind} take none; leave them out")
             own = read_detokenizer(model)
+            check_conformer(SPEC, own)
             own.check()
-            SourceFilterVoice(fleet, own)
+            SourceFilterVoice(fleet)
             return cls(fleet, own)
         if encoder is None:
             raise InputError(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vocable.audio.faults import AudioFault
 from vocable.errors import InputError
 
 Plan = NDArray[np.int64]
@@ -51,9 +52,8 @@ class KeyedDraw:
 
     def __post_init__(self) -> None:
         require_used(self.used, len(self.names))
-        unknown = [name for name, own in zip(self.names, self.speakers, strict=False) if not own] or list(self.names)[
-            : not self.speakers
-        ]
+        known = {name for name, own in zip(self.names, self.speakers, strict=False) if own}
+        unknown = [name for name in self.names if name not in known]
         if self.own_left_out and unknown:
             raise InputError(f"the codebook {unknown[0]} doesn't say whose it is, so own ones can't be left out: give others")
 
@@ -85,7 +85,7 @@ class KeyedDraw:
             raise InputError("who speaks isn't known, so own codebooks can't be left out: give speakers, or don't ask for it")
         left = [number for number in chosen if not (self.own_left_out and speaker in self.speakers[number])]
         if not left:
-            raise InputError(f"all codebooks that may be drawn are of {speaker}'s own speech: give those of others")
+            raise AudioFault("not drawn", f"all codebooks that may be drawn are of {speaker}'s own speech: give those of others")
         return np.array(left, np.int64)
 
     def _in_order(self) -> list[int]:

@@ -176,14 +176,13 @@ def check_model(spec: FeatureSpec, model: DetokenizerCheckpoint, vocoder: Detoke
     """
     check_conformer(spec, model)
     other = vocoder or model
-    if other.vocoder is None:
-        raise InputError(f"{other.path} holds no vocoder: give one with --vocoder, such as knn-vc's g_02500000.pt")
-    if other.vocoder.dim != spec.dim or other.vocoder.hop != spec.hop:
+    shape = other.require_vocoder()
+    if shape.dim != spec.dim or shape.hop != spec.hop:
         raise InputError(
-            f"{other.path} has a vocoder for {other.vocoder.dim} values every {other.vocoder.hop} samples, but the codebooks' "
+            f"{other.path} has a vocoder for {shape.dim} values every {shape.hop} samples, but the codebooks' "
             f"frames have {spec.dim} every {spec.hop}: give another vocoder"
         )
-    return other.vocoder
+    return shape
 
 
 def check_conformer(spec: FeatureSpec, model: DetokenizerCheckpoint) -> None:
@@ -195,12 +194,11 @@ def check_conformer(spec: FeatureSpec, model: DetokenizerCheckpoint) -> None:
     """
     if model.spec is not None:
         model.spec.require_equal(spec, "the model's frames", "the codebooks'")
-    if model.conformer is None:
-        raise InputError(f"{model.path} holds a vocoder alone: give --model one with a Conformer, and this as --vocoder")
-    if model.conformer.values != spec.dim:
+    values = model.require_conformer().values
+    if values != spec.dim:
         raise InputError(
-            f"{model.path} makes frames of {model.conformer.values} values of others, but the codebooks have {spec.dim}: give "
-            "codebooks of its encoder"
+            f"{model.path} makes frames of {values} values of others, but the codebooks have {spec.dim}: give codebooks of its "
+            "encoder"
         )
 
 

@@ -68,18 +68,35 @@ class DetokenizerCheckpoint:
     spec: FeatureSpec | None = None
     """What frames they are for, where the file says it."""
 
+    def require_conformer(self) -> ConformerConfig:
+        """Return the conformer's shape.
+
+        Raises:
+            InputError: the file has none.
+        """
+        if self.conformer is None:
+            raise InputError(f"{self.path} holds a vocoder alone: give --model one with a Conformer, and this as --vocoder")
+        return self.conformer
+
+    def require_vocoder(self) -> VocoderConfig:
+        """Return the vocoder's shape.
+
+        Raises:
+            InputError: the file has none.
+        """
+        if self.vocoder is None:
+            raise InputError(f"{self.path} holds no vocoder: give one with --vocoder, such as knn-vc's g_02500000.pt")
+        return self.vocoder
+
     def build_conformer(self) -> Conformer:
         """Return the conformer.
 
         Raises:
             InputError: the file has none, or its weights are of another shape.
         """
-        if self.conformer is None:
-            raise InputError(
-                f"{self.path} holds a vocoder alone: give --model a file with a Conformer, and this one as --vocoder"
-            )
+        config = self.require_conformer()
         self.check()
-        return self._loaded(Conformer(self.conformer), "conformer")
+        return self._loaded(Conformer(config), "conformer")
 
     def build_vocoder(self) -> Vocoder:
         """Return the vocoder.
@@ -87,10 +104,9 @@ class DetokenizerCheckpoint:
         Raises:
             InputError: the file has none, or its weights are of another shape.
         """
-        if self.vocoder is None:
-            raise InputError(f"{self.path} holds no vocoder: give one with --vocoder, such as knn-vc's g_02500000.pt")
+        config = self.require_vocoder()
         self.check()
-        return self._loaded(Vocoder(self.vocoder), "vocoder")
+        return self._loaded(Vocoder(config), "vocoder")
 
     @property
     def digest(self) -> str:

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocable.errors import InputError
+from vocable.evaluation.intervals import DRAWS, interval
 
-_DRAWS = 1000
-_CONFIDENCE = 0.95
 _KEPT = re.compile(r"[^\w' ]+")
 
 
@@ -90,9 +89,8 @@ def _rate(said: list[list[str]], heard: list[list[str]], speakers: Sequence[str]
         raise InputError("nothing was said in any of the utterances: an error rate needs words")
     names, own = np.unique(speakers if speakers is not None else np.arange(len(said)), return_inverse=True)
     of_speaker = np.stack([np.bincount(own, values, len(names)) for values in (errors, counts)])
-    drawn = np.random.default_rng(0).integers(0, len(names), (_DRAWS, len(names)))
+    drawn = np.random.default_rng(0).integers(0, len(names), (DRAWS, len(names)))
     totals = of_speaker[:, drawn].sum(axis=2)
     rates = totals[0][totals[1] > 0] / totals[1][totals[1] > 0]
-    edge = (1 - _CONFIDENCE) / 2
-    low, high = np.quantile(rates, [edge, 1 - edge])
-    return ErrorRate(float(errors.sum() / counts.sum()), float(low), float(high), int(errors.sum()), int(counts.sum()))
+    low, high = interval(rates)
+    return ErrorRate(float(errors.sum() / counts.sum()), low, high, int(errors.sum()), int(counts.sum()))

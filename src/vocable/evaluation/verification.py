@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vocable.errors import InputError
+from vocable.evaluation.intervals import DRAWS, interval
 
 Scores = NDArray[np.float64]
-_DRAWS = 1000
-_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -121,14 +120,13 @@ def scored_trials(trials: Trials, scores: Scores, seed: int = 0) -> EqualErrorRa
     generator = np.random.default_rng(seed)
     order, edges = _in_order(scores)
     rates = []
-    for _ in range(_DRAWS):
+    for _ in range(DRAWS):
         drawn = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names))
         times = np.where(targets, drawn[first], drawn[first] * drawn[second])
         if times[targets].any() and times[~targets].any():
             rates.append(_rate(order, edges, targets, times.astype(np.float64)))
-    edge = (1 - _CONFIDENCE) / 2
-    low, high = np.quantile(rates, [edge, 1 - edge]) if rates else (np.nan, np.nan)
-    return EqualErrorRate(equal_error_rate(scores, targets), float(low), float(high), int(targets.sum()), int((~targets).sum()))
+    low, high = interval(rates)
+    return EqualErrorRate(equal_error_rate(scores, targets), low, high, int(targets.sum()), int((~targets).sum()))
 
 
 def _in_order(scores: Scores) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -23,7 +23,6 @@ from vocable.audio.blocks import Block
 from vocable.audio.decoding import Waveform
 from vocable.audio.faults import AudioFault, Skipped, require_none
 from vocable.audio.manifest import Manifest
-from vocable.checkpoints.detokenizers import read_detokenizer
 from vocable.clustering.fleets import Fleet, read_fleet
 from vocable.errors import InputError
 from vocable.execution.engine import Engine, Work
@@ -127,7 +126,8 @@ def convert_speech(
         require_usable(opened, source)
         if strict:
             refuse_skipped(opened.skipped, record)
-        made_from = {"audio": opened.state, "codebooks": fleet.digest, "device": work.kind, **_described(conversion)}
+        described = _described(conversion, parts)
+        made_from = {"audio": opened.state, "codebooks": fleet.digest, "device": work.kind, **described, **_private(conversion)}
         claim = Claim.of(folder, "anonymized", made_from, [out / HEADER, out / PAGE])
         claim.check(overwrite, source)
         if conversion.own_left_out and (unnamed := next((item.id for item in opened.manifest if item.speaker is None), None)):
@@ -151,25 +151,26 @@ def convert_speech(
         if not was_done:
             with claim.taken(overwrite, lasting=not any(finished.given_up())) as staged:
                 header = {"format": FORMAT, "sample_rate": parts.sample_rate, "utterances": len(rows), "note": fleet.note}
-                write_header(staged / HEADER, {**header, "codebooks": fleet.digest, **_described(conversion, shown=True)})
+                write_header(staged / HEADER, {**header, "codebooks": fleet.digest, **described})
                 page = listening_page(out, opened.manifest, rows, WAVE, conversion.compared)
                 (staged / PAGE).write_text(page, encoding="utf-8")
     seconds = sum(opened.manifest[row].samples for row in rows) / opened.manifest.sample_rate
     return Converted(out, len(rows), seconds, skipped, record, was_done=was_done)
 
 
-def _described(conversion: Conversion, shown: bool = False) -> dict[str, Any]:
-    """Return what results depend on; `shown` without anything that follows from the key."""
-    found: dict[str, Any] = {
+def _described(conversion: Conversion, parts: VoiceParts) -> dict[str, Any]:
+    """Return what results depend on, and everybody may know."""
+    return {
         "per": conversion.per, "stride": conversion.stride if conversion.per == "frame" else None, "used": conversion.used,
         "own_left_out": conversion.own_left_out, "match_length": conversion.match_length, "draw": conversion.draw,
+        "model": None if parts.model is None else parts.model.digest,
+        "vocoder": None if parts.vocoder is None else parts.vocoder.digest,
     }  # fmt: skip
-    for name in ("model", "vocoder"):
-        path = getattr(conversion, name)
-        found[name] = None if path is None else read_detokenizer(path).digest
-    if shown:
-        return found
-    return {**found, "key": _trace(conversion.key), "write_draw": conversion.write_draw, "compared": conversion.compared}
+
+
+def _private(conversion: Conversion) -> dict[str, Any]:
+    """Return what else results depend on."""
+    return {"key": _trace(conversion.key), "write_draw": conversion.write_draw, "compared": conversion.compared}
 
 
 def _trace(key: bytes | None) -> str | None:
@@ -236,8 +237,7 @@ class _ConvertBlocks:
                 item = block.utterances[row]
                 try:
                     made = anonymizer(waveform, item.id, item.speaker)
-                except (AudioFault, InputError) as fault:
-                    fault = fault if isinstance(fault, AudioFault) else AudioFault("not drawn", str(fault))
+                except AudioFault as fault:
                     left = Skipped.of(item.path, fault)
                     skipped.append([row, left.path, left.reason, left.detail])
                     continue

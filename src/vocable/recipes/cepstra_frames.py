@@ -52,7 +52,9 @@ class CepstraFrames:
             self.count += len(made.cepstra)
             size += made.cepstra.nbytes
             if held is not None:
-                held = [*held, made.cepstra] if size <= _HELD else None
+                held.append(made.cepstra)
+            if size > _HELD:
+                held = None
         self._held = None if held is None else np.concatenate(held or [np.empty((0, SPEC.dim), np.float32)])
 
     def statistics(self) -> dict[str, Frames]:

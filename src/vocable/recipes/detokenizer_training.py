@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -68,30 +68,39 @@ def begun_detokenizer(settings: DetokenizerSettings, fleet: Fleet) -> Detokeniza
     Raises:
         MismatchError: it is for frames of another size than the codebooks'.
     """
+    _require_size(settings, fleet)
+    torch.manual_seed(derived_seed(settings.training.seed))
+    return Detokenization(settings.model, settings.detokenization)
+
+
+def _require_size(settings: DetokenizerSettings, fleet: Fleet) -> None:
     if settings.model.values != fleet.dim:
         raise MismatchError(
             f"the model is for frames of {settings.model.values} values, but the codebooks have {fleet.dim}: give "
             f"model.features={fleet.dim}"
         )
-    torch.manual_seed(derived_seed(settings.training.seed))
-    return Detokenization(settings.model, settings.detokenization)
 
 
 def _trainer(
     settings: DetokenizerSettings, objective: Detokenization, fleet: Fleet, out: Path, world: World, overwrite: bool
 ) -> Trainer:
-    def data(audio: Path | None, frames: Path | None, seed: int) -> tuple[DetokenizerData, str]:
-        source = _of_stores(frames, fleet, settings.data.speakers) if audio is None and frames is not None else None
-        if source is None:
-            assert audio is not None
-            source = _of_audio(audio, fleet, settings.data.speakers, out)
-        policy, masked = settings.data.policy, settings.detokenization.masked
-        return DetokenizerData(source, fleet, policy, settings.batches, masked, seed), source.digest
+    asked = settings.data
 
-    train, digest = data(settings.data.train, settings.data.frames, settings.training.seed)
-    valid = None
-    if settings.data.valid is not None or settings.data.valid_frames is not None:
-        valid = data(settings.data.valid, settings.data.valid_frames, _VALIDATION_SEED)[0]
+    def data(audio: Path | None, frames: Path | None, seed: int) -> tuple[DetokenizerData, str] | None:
+        if audio is not None:
+            source = _of_audio(audio, fleet, asked.speakers, out)
+        elif frames is not None:
+            source = _of_stores(frames, fleet, asked.speakers)
+        else:
+            return None
+        masked = settings.detokenization.masked
+        return DetokenizerData(source, fleet, asked.policy, settings.batches, masked, seed), source.digest
+
+    learnt = data(asked.train, asked.frames, settings.training.seed)
+    assert learnt is not None  # the settings have seen to it
+    train, digest = learnt
+    tried = data(asked.valid, asked.valid_frames, _VALIDATION_SEED)
+    valid = None if tried is None else tried[0]
 
     def export(weights: dict[str, Tensor], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +192,7 @@ def check_detokenizer(settings: DetokenizerSettings) -> None:
         InputError: something given can't be used.
         MismatchError: codebooks and model are of different frames.
     """
-    begun_detokenizer(replace(settings), read_fleet(settings.codebooks))
+    _require_size(settings, read_fleet(settings.codebooks))
     for source in (settings.data.train, settings.data.valid):
         if source is not None:
             require_source(source)
