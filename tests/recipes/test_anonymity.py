@@ -14,7 +14,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from vocable.errors import InputError
-from vocable.evaluation.judges import recogniser, verifier
+from vocable.evaluation.recognisers import recogniser
+from vocable.evaluation.verifiers import verifier
 from vocable.recipes.anonymity import read_transcripts
 
 Cli = Callable[..., str]

@@ -40,7 +40,7 @@ def privacy(
     json_
         Print JSON.
     """
-    from vocable.evaluation.judges import verifier as known
+    from vocable.evaluation.verifiers import verifier as known
     from vocable.recipes.anonymity import Pairs, score_privacy
 
     describe = known(verifier)
@@ -78,7 +78,7 @@ def intelligibility(
     json_
         Print JSON.
     """
-    from vocable.evaluation.judges import recogniser as known
+    from vocable.evaluation.recognisers import recogniser as known
     from vocable.recipes.anonymity import Pairs, read_transcripts, score_intelligibility
 
     write_down = known(recogniser)

@@ -14,9 +14,10 @@ from vocable.anonymization.speech_parts import taken_apart
 from vocable.audio.decoding import Waveform, read_waveform
 from vocable.audio.manifest import Manifest, Utterance
 from vocable.errors import InputError
-from vocable.evaluation.judges import SAMPLE_RATE, Recogniser, Verifier
+from vocable.evaluation.recognisers import Recogniser
 from vocable.evaluation.recognition import ErrorRate, character_errors, pitch_correlation, word_errors
 from vocable.evaluation.verification import EqualErrorRate, Trials, scored_trials
+from vocable.evaluation.verifiers import SAMPLE_RATE, Verifier
 from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import progress
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
