@@ -100,6 +100,29 @@ def test_a_long_utterance_is_made_in_parts_and_is_the_same(monkeypatch: pytest.M
     assert vocoder.of_utterance(frames[:0]).shape == (0,)
 
 
+@torch.inference_mode()
+def test_a_source_reaches_all_stages_and_no_farther_than_frames_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = VocoderConfig(dim=167, projected=8, channels=16, rates=(5, 8, 4), kernels=(11, 16, 8), source=True)
+    vocoder, frames = Vocoder(config), torch.randn(120, 167)
+    whole = vocoder(frames[None])[0]
+    assert whole.shape == (120 * 160,)
+    monkeypatch.setattr("vocable.models.vocoder._AT_ONCE", 20)
+    torch.testing.assert_close(vocoder.of_utterance(frames), whole, atol=1e-6, rtol=1e-5)
+    changed = frames.clone()
+    changed[60, 7:] += 1
+    differing = (vocoder(changed[None])[0] != whole).nonzero()
+    assert 160 * (60 - config.reach) <= int(differing.min()) < 160 * 60 < int(differing.max()) < 160 * (61 + config.reach)
+    for stage in vocoder.stages:
+        stage.source.weight.zero_()
+    assert torch.equal(vocoder(changed[None]), vocoder(frames[None]))
+    tensors = {f"vocoder.{name}": value for name, value in vocoder.state_dict().items()}
+    write_detokenizer(DetokenizerCheckpoint(tmp_path, None, config, tensors), tmp_path / "v.safetensors")
+    assert read_detokenizer(tmp_path / "v.safetensors").vocoder == config
+    with pytest.raises(InputError, match="give more than 320"):
+        VocoderConfig(dim=300, source=True)
+
+
 def test_files_go_both_ways(official: Path, tmp_path: Path, golden: Path) -> None:
     found = read_detokenizer(official)
     write_detokenizer(found, tmp_path / "own.safetensors")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vocable.audio.decoding import Waveform
 from vocable.execution.threads import single_threaded
+from vocable.features import slaney
 
 Values = NDArray[np.float32]
 SAMPLE_RATE, HOP, WINDOW, POINTS, BINS = 16_000, 160, 640, 1024, 80
@@ -226,22 +227,10 @@ def _breath() -> Values:
 
 
 @cache
-def _centres() -> NDArray[np.float64]:
-    """Return the edges and centres of Slaney's mel filters, in Hz: even below 1000 Hz, by a factor above."""
-    highest = 15 + 27 * np.log(SAMPLE_RATE / 2 / 1000) / np.log(6.4)
-    mel = np.linspace(0, highest, BINS + 2)
-    centres: NDArray[np.float64] = np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
-    return centres
-
-
-@cache
 def _filters() -> Values:
-    """Return the mel filters, of shape (frequencies, bins), each with a sum of 1."""
+    """Return mel filters on Slaney's scale, of shape (frequencies, bins), each with a sum of 1."""
     frequencies = np.arange(POINTS // 2 + 1) * SAMPLE_RATE / POINTS
-    low, middle, high = (_centres()[first : first + BINS] for first in range(3))
-    rise = (frequencies[:, None] - low) / (middle - low)
-    fall = (high - frequencies[:, None]) / (high - middle)
-    filters = np.maximum(0, np.minimum(rise, fall))
+    filters = slaney.triangles(frequencies, BINS, SAMPLE_RATE / 2)
     each: Values = (filters / filters.sum(axis=0)).astype(np.float32)
     return each
 
@@ -250,5 +239,5 @@ def _filters() -> Values:
 def _interpolation() -> Values:
     """Return what makes an envelope at all frequencies of one in mel bins, of shape (bins, frequencies)."""
     frequencies = np.arange(POINTS // 2 + 1) * SAMPLE_RATE / POINTS
-    centres = _centres()[1:-1]
+    centres = slaney.centres(BINS, SAMPLE_RATE / 2)[1:-1]
     return np.stack([np.interp(frequencies, centres, row) for row in np.eye(BINS)]).astype(np.float32)

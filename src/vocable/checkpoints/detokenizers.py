@@ -19,8 +19,10 @@ from vocable.checkpoints.torch_files import attributes, read_torch_file
 from vocable.errors import InputError
 from vocable.models.conformer import Conformer, ConformerConfig
 from vocable.models.vocoder import Vocoder, VocoderConfig
+from vocable.models.weight_norm import folded_weight
 
-_FILE = "detokenizer.safetensors"  # in the folder of a training's model
+DETOKENIZER_FILE, VOCODER_FILE = "detokenizer.safetensors", "vocoder.safetensors"
+"""In the folder of a training's model."""
 Module = TypeVar("Module", bound=nn.Module)
 _CONFORMER = {
     **{
@@ -158,7 +160,10 @@ def read_detokenizer(path: str | Path) -> DetokenizerCheckpoint:
         UnsafeFileError: it asks for code to be run.
     """
     path = Path(path)
-    path = path / _FILE if path.is_dir() else path
+    if path.is_dir():
+        path = next(
+            (path / name for name in (DETOKENIZER_FILE, VOCODER_FILE) if (path / name).is_file()), path / DETOKENIZER_FILE
+        )
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; give the checkpoint of a detokenizer")
     if is_safetensors(path):
@@ -192,10 +197,10 @@ def write_detokenizer(checkpoint: DetokenizerCheckpoint, path: Path) -> None:
 
 
 def _header(conformer: ConformerConfig | None, vocoder: VocoderConfig | None) -> Header:
-    return {
-        "conformer": None if conformer is None else asdict(conformer),
-        "vocoder": None if vocoder is None else asdict(vocoder),
-    }
+    shape = None if vocoder is None else asdict(vocoder)
+    if shape is not None and not shape["source"]:
+        del shape["source"]  # files, and their digests, stay what they were before there were sources
+    return {"conformer": None if conformer is None else asdict(conformer), "vocoder": shape}
 
 
 def _read_own(path: Path) -> DetokenizerCheckpoint:
@@ -259,10 +264,7 @@ def _vocoder_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Iterator[tupl
         ours = f"vocoder.{_ours(name)}"
         (scales, directions) = ([f"{name}.{kind}" for kind in kinds if f"{name}.{kind}" in own] for kinds in _SCALES)
         if scales and directions:
-            scale, direction = own[scales[0]], own[directions[0]]
-            others = [axis for axis in range(direction.ndim) if scale.shape[axis] == 1]
-            length = direction.double().pow(2).sum(dim=others, keepdim=True).sqrt()
-            yield f"{ours}.weight", (direction.double() * (scale.double() / length)).float()
+            yield f"{ours}.weight", folded_weight(own[scales[0]], own[directions[0]])
         elif f"{name}.weight" in own:
             yield f"{ours}.weight", own[f"{name}.weight"]
         else:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from vocable.cli.launching import launch
 from vocable.cli.tables import print_table
+from vocable.cli.train_anonymization import detokenizer, vocoder
 from vocable.errors import InputError
 from vocable.recipes.hubert_settings import read_settings
+
+__all__ = ["detokenizer", "hubert", "melhubert", "sdhubert", "vocoder"]
 
 
 def hubert(
@@ -148,47 +151,6 @@ def sdhubert(
 
     launch(processes, lambda: check_sdhubert(settings, device, processes))
     print(f"{train_sdhubert(settings, out, device, threads, overwrite)}: the model")
-
-
-def detokenizer(
-    config: str,
-    /,
-    *options: str,
-    out: Path,
-    codebooks: Path | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Train a detokenizer, which makes frames of their centroids, for voice anonymization.
-
-    Writes what `train hubert` does; the model is what 'vocable anonymize convert --model' takes.
-
-    Parameters
-    ----------
-    config
-        A file of settings (.toml, .yaml), or one that comes with vocable: detokenizer-base, detokenizer-small.
-    options
-        Settings that take the place of the file's, such as data.train=AUDIO data.speakers='{speaker}/*/*'.
-    out
-        Folder of the run.
-    codebooks
-        A file of 'vocable anonymize fit-codebooks', of the speakers to learn from. The same as codebooks=CODEBOOKS.
-    device
-        cpu, cuda, cuda:1 or mps.
-    threads
-        On the CPU; by default all cores.
-    overwrite
-        Begin anew where a training with other settings or data stands.
-    """
-    from vocable.recipes.detokenizer_settings import read_detokenizer_settings
-
-    given = options if codebooks is None else (*options, f"codebooks={json.dumps(str(codebooks))}")
-    settings = read_detokenizer_settings(config, given)
-    from vocable.recipes.detokenizer_training import check_detokenizer, train_detokenizer
-
-    check_detokenizer(settings)
-    print(f"{train_detokenizer(settings, out, device, threads, overwrite)}: the model")
 
 
 def _train(

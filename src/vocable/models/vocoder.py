@@ -36,6 +36,9 @@ class VocoderConfig:
     block_kernels: tuple[int, ...] = (3, 7, 11)
     dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
     sample_rate: int = 16000
+    source: bool = False
+    """Whether a frame's last values are samples, a hop of them, of a waveform to begin with, which all stages are given, as in
+    neural source-filter models (arXiv 1904.12088)."""
 
     def __post_init__(self) -> None:
         dilations = tuple(own for own in self.dilations if isinstance(own, tuple))
@@ -49,6 +52,8 @@ class VocoderConfig:
             raise InputError(f"a vocoder with rates {self.rates} and kernels {self.kernels}: kernels have to be an even more")
         if any(kernel % 2 == 0 for kernel in self.block_kernels):
             raise InputError(f"a vocoder with block_kernels {self.block_kernels}: give odd ones")
+        if type(self.source) is not bool or (self.source and self.dim <= self.hop):
+            raise InputError(f"a vocoder with source {self.source} and frames of {self.dim} values: give more than {self.hop}")
         if self.channels % 2 ** len(self.rates):
             raise InputError(f"a vocoder of {self.channels} channels: they are halved {len(self.rates)} times; give a multiple")
 
@@ -56,6 +61,11 @@ class VocoderConfig:
     def hop(self) -> int:
         """Samples that a frame becomes."""
         return math.prod(self.rates)
+
+    @property
+    def told(self) -> int:
+        """Values of a frame that aren't samples."""
+        return self.dim - self.hop if self.source else self.dim
 
     @property
     def reach(self) -> int:
@@ -82,16 +92,18 @@ class Vocoder(nn.Module):
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.projection = nn.Linear(config.dim, config.projected)
+        self.projection = nn.Linear(config.told, config.projected)
         self.first = nn.Conv1d(config.projected, config.channels, 7, padding=3)
         self.stages = nn.ModuleList(_Stage(config, number) for number in range(len(config.rates)))
         self.last = nn.Conv1d(config.channels >> len(config.rates), 1, 7, padding=3)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Return the waveforms of frames of shape (utterances, frames, dim), of shape (utterances, hop · frames)."""
-        made = self.first(self.projection(frames).mT)
+        told, samples = frames[:, :, : self.config.told], frames[:, :, self.config.told :]
+        made = self.first(self.projection(told).mT)
+        source = samples.flatten(1)[:, None] if self.config.source else None
         for stage in self.stages:
-            made = stage(made)
+            made = stage(made, source)
         waveforms: Tensor = torch.tanh(self.last(functional.leaky_relu(made, _LAST_SLOPE)))[:, 0]
         return waveforms
 
@@ -112,12 +124,17 @@ class _Stage(nn.Module):
         rate, kernel = config.rates[number], config.kernels[number]
         before, after = config.channels >> number, config.channels >> (number + 1)
         self.up = nn.ConvTranspose1d(before, after, kernel, rate, padding=(kernel - rate) // 2)
+        if config.source:
+            left = math.prod(config.rates[number + 1 :])
+            around = max(left // 2, 3)
+            self.source = nn.Conv1d(1, after, left + 2 * around, left, padding=around)
         self.blocks = nn.ModuleList(
             _ResidualBlock(after, size, dilations) for size, dilations in zip(config.block_kernels, config.dilations, strict=True)
         )
 
-    def forward(self, made: Tensor) -> Tensor:
+    def forward(self, made: Tensor, source: Tensor | None) -> Tensor:
         raised = self.up(functional.leaky_relu(made, _SLOPE))
+        raised = raised if source is None else raised + self.source(source)
         total: Tensor = sum(block(raised) for block in self.blocks) / len(self.blocks)
         return total
 

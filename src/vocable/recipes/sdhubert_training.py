@@ -17,13 +17,11 @@ from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint, Tensors
 from vocable.checkpoints.encoders import read_encoder, write_encoder
 from vocable.checkpoints.tensor_names import DISTILLATION, MASK_EMBEDDING
 from vocable.errors import InputError
-from vocable.execution.engine import Engine, Work
 from vocable.models.config import EncoderConfig
-from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
+from vocable.recipes.corpus import CorpusSettings, require_source
 from vocable.recipes.sdhubert_settings import SdhubertSettings, sentence_config
-from vocable.recipes.sources import one_source
+from vocable.recipes.training_corpus import training_manifest
 from vocable.recipes.training_run import plain_values, run_in
-from vocable.recipes.workplace import open_workplace
 from vocable.syllables.distillation import SentenceDistillation, collapse_warning, reinitialized
 from vocable.syllables.perturbation import PerturbationSettings
 from vocable.syllables.sentence_audio import SentenceAudio
@@ -122,18 +120,7 @@ def manifest_of(sources: Sequence[Path], settings: SdhubertSettings, config: Enc
     Raises:
         InputError: there is none that can be used.
     """
-    corpus = CorpusSettings(ext=settings.data.ext, sample_rate=config.sample_rate)
-    found = None
-    for turn in (True, False):
-        if world.is_first == turn:
-            with Engine(Work()) as engine:
-                folder = open_workplace(out)
-                source = one_source(sources, folder, corpus)
-                found = open_corpus(source, corpus, engine, folder)
-        world.barrier()
-    assert found is not None
-    require_usable(found, sources[0])
-    return found.manifest
+    return training_manifest(sources, CorpusSettings(ext=settings.data.ext, sample_rate=config.sample_rate), out, world)
 
 
 def sentence_audio(settings: SdhubertSettings, manifest: Manifest, config: EncoderConfig) -> SentenceAudio:

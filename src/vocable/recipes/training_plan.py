@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vocable.anonymization.vocoder_data import VocoderData
+from vocable.anonymization.vocoding import Vocoding
 from vocable.execution.progress import duration
 from vocable.pretraining.hubert import HubertObjective
 from vocable.recipes.hubert_settings import HubertSettings
@@ -18,9 +20,11 @@ from vocable.recipes.sdhubert_settings import SdhubertSettings
 from vocable.recipes.sdhubert_training import begun_objective, manifest_of, sentence_audio
 from vocable.recipes.training_data import TrainingData
 from vocable.recipes.training_run import share_cores
+from vocable.recipes.vocoder_settings import VocoderSettings
+from vocable.recipes.vocoder_training import begun_vocoder, speech_source
 from vocable.syllables.distillation import SentenceDistillation
 from vocable.training.batches import BatchSettings
-from vocable.training.objective import Data, Stepping
+from vocable.training.objective import Data, InTurns, Stepping
 from vocable.training.settings import TrainingSettings
 from vocable.training.world import World, place_of
 
@@ -65,14 +69,35 @@ def plan_sdhubert(settings: SdhubertSettings, device: str, threads: int | None) 
     return plan.rows(world, threads, len(manifest), manifest.seconds, {})
 
 
+def plan_vocoder(settings: VocoderSettings, device: str, threads: int | None) -> dict[str, Any]:
+    """Return what a training of a vocoder will take, by name; one micro-batch goes forward and backward to tell the time.
+
+    Raises:
+        InputError: something given can't be used.
+        MismatchError: frames, codebooks and model are of different kinds.
+    """
+    world = World(device=place_of(device))
+    judged = replace(settings, vocoding=replace(settings.vocoding, adversarial_from=0.0))  # as most of it is
+    objective, _ = begun_vocoder(judged)
+    with tempfile.TemporaryDirectory() as folder:
+        source = speech_source(settings, settings.data.train, settings.data.frames, Path(folder), world)
+    assert source is not None  # the settings have seen to it
+    in_discriminators = sum(item.numel() for item in objective.discriminators.parameters())
+    data = VocoderData(source, settings.batches, settings.training.seed)
+    plan = _Plan(objective, in_discriminators, data, settings.batches, settings.training, "discriminators")
+    return plan.rows(world, threads, len(source.names), float(source.lengths.sum()) / source.spec.rate, {})
+
+
 @dataclass(frozen=True)
 class _Plan:
-    objective: HubertObjective | SentenceDistillation
+    objective: HubertObjective | SentenceDistillation | Vocoding
     in_heads: int
     """Parameters."""
     source: Data
     batches: BatchSettings
     training: TrainingSettings
+    heads: str = "heads"
+    """What the parameters are in that aren't the model's."""
 
     def rows(self, world: World, threads: int | None, utterances: int, seconds: float, labels: dict[str, str]) -> dict[str, Any]:
         """Return what to show, after a micro-batch was tried."""
@@ -84,7 +109,7 @@ class _Plan:
         epochs = self.training.steps * micro / self.source.micro_batches
         state = _BYTES * (held + (_COPIES - 1) * learnt)
         rows: dict[str, Any] = {
-            "parameters": f"{learnt / 1e6:,.1f} million are learnt, of which {self.in_heads / 1e6:,.2f} in heads",
+            "parameters": f"{learnt / 1e6:,.1f} million are learnt, of which {self.in_heads / 1e6:,.2f} in {self.heads}",
             "utterances": f"{self.source.utterances:,} of {utterances:,} are long enough",
             "audio": f"{seconds / 3600:,.2f} h, gone through {epochs:,.1f} times",
             **labels,
@@ -108,9 +133,12 @@ class _Plan:
         taken = 0.0
         for _ in range(2):  # the first warms up
             begun = time.monotonic()
-            with torch.autocast(world.device.type, half or torch.bfloat16, enabled=half is not None):
-                loss = self.objective(batch).loss / self.objective.weight(batch)
-            loss.backward()
+            for turn in self.objective.turns if isinstance(self.objective, InTurns) else (None,):
+                if isinstance(self.objective, InTurns) and turn is not None:
+                    self.objective.begin_turn(turn)
+                with torch.autocast(world.device.type, half or torch.bfloat16, enabled=half is not None):
+                    loss = self.objective(batch).loss / self.objective.weight(batch)
+                loss.backward()
             if world.device.type == "cuda":
                 torch.cuda.synchronize(world.device)
             taken = time.monotonic() - begun

@@ -256,7 +256,10 @@ def _detokenizer(path: Path) -> Description:
     if (vocoder := found.vocoder) is not None:
         rows["vocoder"] = f"HiFi-GAN, {vocoder.hop} samples for each frame of {vocoder.dim} values, at {vocoder.sample_rate} Hz"
     size = sum(tensor.numel() for tensor in found.tensors.values())
-    return Description("a detokenizer", {**rows, "parameters": f"{size / 1e6:,.1f} million", "digest": _short(found.digest)})
+    if found.spec is not None:
+        rows["frames are"] = spec_in_words(found.spec)
+    what = "a vocoder" if found.conformer is None else "a detokenizer"
+    return Description(what, {**rows, "parameters": f"{size / 1e6:,.1f} million", "digest": _short(found.digest)})
 
 
 _FITTED = {"frames", "utterances", "inertia", "settings", "seeding", "passes"}

@@ -18,6 +18,8 @@ _CURVES = (
     ("Loss of masked frames, nats", ("loss_masked",), False),
     ("Accuracy", ("accuracy_masked", "accuracy_unmasked"), True),
     ("Phones: PNMI of a layer's units", ("pnmi",), False),
+    ("Error of log-mel frames", ("mel_error",), True),
+    ("Judged right by discriminators", ("accuracy_speech", "accuracy_made"), True),
     ("Norm of the gradients", ("gradient_norm",), True),
     ("Learning rate", ("learning_rate",), True),
     ("Audio-hours per hour", ("audio_per_second",), True),

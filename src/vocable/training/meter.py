@@ -29,9 +29,15 @@ class Meter:
         self._rate = self._seconds = self._weight = 0.0
         self._begun = time.monotonic()
 
-    def add(self, losses: Losses) -> None:
-        """Take what came of a micro-batch; nothing waits for the device."""
-        self._loss.append(losses.loss.detach().float())
+    def add(self, losses: Losses, whole: bool = True) -> None:
+        """Take what came of a micro-batch; nothing waits for the device.
+
+        Args:
+            losses: loss and metrics.
+            whole: whether the loss is the objective's; that of an earlier turn is none, though its metrics count.
+        """
+        if whole:
+            self._loss.append(losses.loss.detach().float())
         for name, value in losses.metrics.items():
             held = self._sums.get(name)
             self._sums[name] = value.detach().float() if held is None else held + value.detach().float()

@@ -43,6 +43,18 @@ class Stepping(Protocol):
         """End a step, behind its update; `added` adds a tensor up over all processes."""
 
 
+@runtime_checkable
+class InTurns(Protocol):
+    """An objective whose parts are updated one after another within each step, as a generator and what judges it are."""
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """What the step goes through, once it has begun; the loss of the last is the objective's."""
+
+    def begin_turn(self, turn: str) -> None:
+        """Begin a turn: from now on the loss has gradients for that turn's parameters alone."""
+
+
 class Batch(Protocol):
     """What goes through a model at once."""
 

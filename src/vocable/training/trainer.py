@@ -22,20 +22,18 @@ from vocable.training.checkpointing import Checkpoints
 from vocable.training.interruption import InterruptedTraining, asked_to_end
 from vocable.training.loading import Loader
 from vocable.training.meter import Meter, in_words, record_in_words
-from vocable.training.objective import Data, Losses, Made, Stepping
+from vocable.training.objective import Data, Stepping
 from vocable.training.precision import slower_than_float32
 from vocable.training.records import Records, read_records
 from vocable.training.run_folder import RunFolder
-from vocable.training.seeds import derived_seed
 from vocable.training.settings import TrainingSettings
+from vocable.training.updates import Updates
 from vocable.training.validation import validated
 from vocable.training.world import World
 from vocable.training.wrapping import Wrapped
 
 MOST_UNREADABLE = 0.01
 """Part of the utterances that may be unreadable before training stops."""
-_LEAST_SCALE = 1e-4
-"""Of float16's loss: where it has fallen so far, gradients aren't finite any more (fairseq's limit)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +117,7 @@ class _Run:
         self._settings, self._world = settings, trainer.world
         self._device = trainer.world.device
         self._wrapped = Wrapped(trainer.objective, trainer.blocks, settings, trainer.world, trainer.leaves_out)
-        self._scaler = torch.amp.GradScaler(self._device.type, init_scale=2.0**7, enabled=settings.precision == "float16")
+        self._updates = Updates(trainer.objective, self._wrapped, settings, self._device)
         self._checkpoints = Checkpoints(trainer.folder / "checkpoints", settings.keep, trainer.world)
         self._identity = digest_of([settings.identity(), trainer.identity, trainer.micro_batches])
         self._folder = RunFolder(trainer.folder, self._identity)
@@ -177,19 +175,8 @@ class _Run:
         objective.train()
         if isinstance(objective, Stepping):
             objective.begin_step()
-        for number, (at, item) in enumerate(zip(self._own(self.step), made, strict=True), 1):
-            with self._wrapped.accumulating(number < len(made)):
-                losses = self._learnt(item, self.step * self._asked.micro_batches + at, scale)
-            self._meter.add(losses)
-        self._scaler.unscale_(self._wrapped.optimizer)
-        norm = self._wrapped.clip(self._settings.optimizer.clip_norm)
-        if self._device.type == "cpu":  # on a GPU one would have to wait for it; there it is looked at with the next record
-            self._check_finite(norm)
-        self._scaler.step(self._wrapped.optimizer)
-        self._scaler.update()
-        if self._device.type == "cpu":
-            self._check_scale()
-        self._wrapped.optimizer.zero_grad(set_to_none=True)
+        positions = (self.step * self._asked.micro_batches + at for at in self._own(self.step))
+        norm = self._updates.make(list(zip(positions, made, strict=True)), scale, self.step, self._meter)
         if isinstance(objective, Stepping):
             objective.end_step(self._world.added)
         self._meter.count(norm, rate, seconds, total, self._settings.optimizer.clip_norm)
@@ -227,7 +214,7 @@ class _Run:
         made = data.make(0)
         self._asked.objective.eval()
         with torch.no_grad():
-            losses = self._forward(self._asked.objective, made, 0)
+            losses = self._updates.forward(self._asked.objective, made, 0)
         if self._world.is_first:
             (_, loss), *_ = _means(losses.metrics).items()
             _warn(said(loss))
@@ -241,29 +228,6 @@ class _Run:
             for at in self._own(step):
                 yield step * self._asked.micro_batches + at
 
-    def _learnt(self, made: Made, position: int, scale: float) -> Losses:
-        """Add the gradients of a micro-batch.
-
-        Raises:
-            InputError: the device has too little memory for it.
-        """
-        try:
-            losses = self._forward(self._wrapped.model, made, position)
-            self._scaler.scale(losses.loss * scale).backward()  # type: ignore[no-untyped-call]
-        except torch.OutOfMemoryError as error:
-            raise InputError(
-                f"{self._device} has too little memory for {made.batch.seconds:.0f} s of audio at once: give a smaller "
-                "batches.micro_seconds, of which a step then takes more; the last checkpoint stands as it was"
-            ) from error
-        return losses
-
-    def _forward(self, model: nn.Module, made: Made, position: int) -> Losses:
-        torch.manual_seed(derived_seed(self._settings.seed, position))
-        kind = {"float16": torch.float16}.get(self._settings.precision, torch.bfloat16)
-        with torch.autocast(self._device.type, kind, enabled=self._settings.precision != "float32"):
-            losses: Losses = model(made.batch.to(self._device))
-        return losses
-
     def _is_due(self) -> bool:
         return time.monotonic() - self._saved > 60 * self._settings.checkpoint_minutes
 
@@ -276,29 +240,15 @@ class _Run:
                 f"{row + 1} ({why}): mend them, or take them out; the last checkpoint stands as it was"
             )
 
-    def _check_finite(self, norm: Tensor) -> None:
-        if not self._scaler.is_enabled() and not bool(torch.isfinite(norm)):  # else that step was passed over
-            raise InputError(
-                f"gradients aren't finite in step {self.step + 1}: give a smaller learning_rate or clip_norm; "
-                "the last checkpoint stands as it was"
-            )
-
-    def _check_scale(self) -> None:
-        if self._scaler.is_enabled() and self._scaler.get_scale() <= _LEAST_SCALE:
-            raise InputError(
-                f"gradients aren't finite in float16 however they are scaled, up to step {self.step + 1}: give a smaller "
-                "learning_rate or clip_norm, or precision bfloat16; the last checkpoint stands as it was"
-            )
-
     def _record(self) -> None:
         values = self._meter.taken(self._world, self._loader, len(self._unreadable))
-        self._check_finite(torch.tensor(values["gradient_norm"]))
-        self._check_scale()
+        self._updates.check_finite(torch.tensor(values["gradient_norm"]), self.step + 1)
+        self._updates.check_scale(self.step + 1)
         if not self._world.is_first:
             return
         values["epoch"] = self.step * self._asked.micro_batches / self._asked.data.micro_batches
-        if self._scaler.is_enabled():
-            values["loss_scale"] = self._scaler.get_scale()
+        if (loss_scale := self._updates.loss_scale) is not None:
+            values["loss_scale"] = loss_scale
         if self._device.type == "cuda":
             values["memory_gib"] = torch.cuda.max_memory_allocated(self._device) / 2**30
         self._records.log("train", self.step, values)
@@ -316,7 +266,7 @@ class _Run:
             data,
             self._world,
             self._settings.loaders,
-            lambda made, position: self._forward(self._asked.objective, made, position),
+            lambda made, position: self._updates.forward(self._asked.objective, made, position),
             lambda made: self._asked.objective.weight(made.batch),  # type: ignore[operator]
         )
         weights = self._wrapped.weights() if self._asked.hooks.measure is not None or self._asked.hooks.export is not None else {}
@@ -340,15 +290,14 @@ class _Run:
         self._world.barrier()
 
     def _save(self) -> None:
-        self._check_finite(self._meter.largest_norm())
-        scaler = {name: torch.tensor(value) for name, value in self._scaler.state_dict().items()}
+        self._updates.check_finite(self._meter.largest_norm(), self.step + 1)
         kept = {
             "identity": self._identity,
             "best": self._best.get("step"),
             "best_loss": self._best.get("loss"),
             "unreadable": {str(row): why for row, why in self._unreadable.items()},
         }
-        self._checkpoints.save(self.step, {**self._wrapped.state(), "scaler": scaler}, kept)
+        self._checkpoints.save(self.step, self._updates.state(), kept)
         self._saved = time.monotonic()
 
     def _resume(self) -> None:
@@ -363,12 +312,9 @@ class _Run:
         found = self._world.of_first(found)  # on a shared disk another process might see other files
         if found is None:
             return
-        scaler = {name: torch.tensor(value) for name, value in self._scaler.state_dict().items()}
-        tensors = {**self._wrapped.state(), "scaler": scaler}
+        tensors = self._updates.state()
         self._checkpoints.load(found, tensors)
-        self._wrapped.restore(tensors)
-        if scaler:
-            self._scaler.load_state_dict({name: value.item() for name, value in tensors["scaler"].items()})
+        self._updates.restore(tensors)
         self.step = found.step
         if found.state.get("best") is not None:
             self._best = {"step": found.state["best"], "loss": found.state["best_loss"]}

@@ -69,6 +69,7 @@ class Wrapped:
 
     def state(self) -> dict[str, Any]:
         """Return model and optimizer as nested dictionaries; this process's part of them."""
+        _begin(self.optimizer)
         model, optimizer = get_state_dict(self._whole, self.optimizer)
         return {"model": model, "optimizer": optimizer}
 
@@ -97,3 +98,13 @@ def optimizer_of(model: nn.Module, settings: OptimizerSettings, device: torch.de
         groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay,
         fused=device.type in ("cpu", "cuda", "mps"),
     )  # fmt: skip
+
+
+def _begin(optimizer: torch.optim.Optimizer) -> None:
+    """Give parameters that had no gradient yet the moments that they would begin with, so that checkpoints have all of them."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if not (state := optimizer.state[parameter]):
+                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                for name in ("exp_avg", "exp_avg_sq"):
+                    state[name] = torch.zeros_like(parameter, requires_grad=False)
