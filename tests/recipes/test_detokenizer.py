@@ -16,6 +16,7 @@ from models.made import made_encoder, tiny
 from vocable.checkpoints.detokenizers import read_detokenizer
 from vocable.checkpoints.encoder_checkpoint import EncoderCheckpoint
 from vocable.checkpoints.encoders import write_encoder
+from vocable.clustering.fleets import Member, read_fleet, write_fleet
 
 Cli = Callable[..., str]
 SMALL = (
@@ -111,6 +112,26 @@ def test_a_training_that_was_ended_goes_on_to_the_same_weights(
     monkeypatch.setattr(trainer._Run, "one_step", one_step)
     cli(*command(pool, fleet, tmp_path / "twice"))
     assert same(tmp_path / "once", tmp_path / "twice")
+
+
+def test_speakers_to_validate_on_may_have_codebooks_of_their_own(cli: Cli, pool: Path, fleet: Path, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    for number in range(2):
+        write_audio(others / f"q{number}" / "a.wav", 2.0, 70 + number)
+    options = (f"data.valid={others}", "training.steps=4")
+    assert "q0, who speaks q0/a, has no codebook" in cli(*command(pool, fleet, tmp_path / "run", *options), fails=True)
+    own = tmp_path / "own.safetensors"
+    cli("anonymize", "fit-codebooks", others, "--out", own, "--speakers", "{speaker}/*", "--clusters", 8, "--workers", 1)
+    cli(*command(pool, fleet, tmp_path / "run", *options, f"data.valid_codebooks={own}"))
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    [last] = [record for record in records if record["split"] == "valid"]
+    assert 0 < last["error_of_centroids"] < 2  # looked up in their own codebooks
+    of_layer = read_fleet(own)
+    write_fleet(tmp_path / "odd", [Member("c", of_layer.centroids(0)[:, :4], ("q0",))], ["c"], 8, 4)
+    odd = f"data.valid_codebooks={tmp_path / 'odd'}"
+    assert "codebooks of other frames" in cli(*command(pool, fleet, tmp_path / "other", *options, odd), fails=True)
+    alone = f"data.valid_codebooks={own}", "data.valid=null"
+    assert "goes with data.valid" in cli(*command(pool, fleet, tmp_path / "other", *alone), fails=True)
 
 
 def test_frames_of_an_encoder_are_learnt_from(cli: Cli, pool: Path, tmp_path: Path) -> None:

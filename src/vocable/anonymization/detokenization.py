@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vocable.anonymization.centroids import Centroids
+from vocable.clustering.fleets import Fleet
 from vocable.errors import InputError
 from vocable.models.conformer import Conformer, ConformerConfig
 from vocable.training.objective import Losses
@@ -42,11 +44,15 @@ class DetokenizationSettings:
 class FrameBatch:
     """Crops of utterances, of one length."""
 
-    centroids: Tensor
-    """What frames were looked up as, of shape (utterances, frames, values)."""
+    tokens: Tensor
+    """What frames were looked up as, of shape (utterances, frames, groups)."""
+    codebooks: Tensor
+    """In which codebook, of shape (utterances,)."""
     clean: Tensor
-    """The frames themselves."""
+    """The frames themselves, of shape (utterances, frames, values)."""
     seconds: float
+    fleet: int = 0
+    """The codebooks are of this one."""
 
     def to(self, device: torch.device) -> FrameBatch:
         """Return the batch on a device."""
@@ -57,7 +63,7 @@ class FrameBatch:
         return self._mapped(torch.Tensor.pin_memory)
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> FrameBatch:
-        return FrameBatch(change(self.centroids), change(self.clean), self.seconds)
+        return replace(self, tokens=change(self.tokens), codebooks=change(self.codebooks), clean=change(self.clean))
 
 
 class Detokenization(nn.Module):
@@ -65,12 +71,14 @@ class Detokenization(nn.Module):
 
     Args:
         config: of the conformer.
+        fleets: codebooks that frames are looked up in.
         settings: what it is to come near to.
     """
 
-    def __init__(self, config: ConformerConfig, settings: DetokenizationSettings | None = None) -> None:
+    def __init__(self, config: ConformerConfig, fleets: Sequence[Fleet], settings: DetokenizationSettings | None = None) -> None:
         super().__init__()
         self._settings = settings or DetokenizationSettings()
+        self.centroids = Centroids(fleets)
         self.conformer = Conformer(config)
 
     def weight(self, batch: FrameBatch) -> float:
@@ -79,10 +87,11 @@ class Detokenization(nn.Module):
 
     def forward(self, batch: FrameBatch) -> Losses:
         """Return the squared error of each frame's values, their mean, summed over frames."""
-        made = torch.stack(self.conformer(list(batch.centroids))).float()
+        centroids = self.centroids(batch.tokens, batch.codebooks, batch.fleet)
+        made = torch.stack(self.conformer(list(centroids))).float()
         frames = torch.tensor(self.weight(batch), device=made.device)
         error = (made - batch.clean).square().mean(dim=2).sum()
-        bare = (batch.centroids - batch.clean).square().mean(dim=2).sum()
+        bare = (centroids - batch.clean).square().mean(dim=2).sum()
         metrics = {"error": torch.stack([error.detach(), frames]), "error_of_centroids": torch.stack([bare, frames])}
         loss = error
         if self._settings.similarity:

@@ -1,4 +1,4 @@
-"""Crops of frames with their centroids, for a detokenizer: looked up in a codebook of their speaker, or in any."""
+"""Crops of frames with their tokens, for a detokenizer: looked up in a codebook of their speaker, or in any."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from vocable.anonymization.detokenization import FrameBatch
-from vocable.audio.faults import AudioFault
-from vocable.clustering.fleets import Fleet
+from vocable.anonymization.frame_crops import FrameCrops
+from vocable.clustering.fleets import Fleet, Tokens
 from vocable.errors import InputError
 from vocable.features.kaldi import Frames
-from vocable.training.batches import BatchPlan, BatchSettings
+from vocable.training.batches import BatchSettings
 from vocable.training.objective import Made
 
 Policy = Literal["own", "random"]
@@ -52,29 +52,41 @@ class DetokenizerData:
         batches: how much goes into a micro-batch.
         masked: part of the frames that are zeros before they are looked up.
         seed: of order, crops and draws.
+        tokens: what the frames of a row were looked up as before, of shape (frames, groups), where policy is `own`; empty where
+            they couldn't be.
+        number: of the fleet, among those of the objective.
 
     Raises:
         InputError: no utterance is long enough, or a speaker has no codebook.
     """
 
     def __init__(
-        self, source: FrameSource, fleet: Fleet, policy: Policy, batches: BatchSettings, masked: float, seed: int
+        self,
+        source: FrameSource,
+        fleet: Fleet,
+        policy: Policy,
+        batches: BatchSettings,
+        masked: float,
+        seed: int,
+        tokens: Callable[[int], Tokens] | None = None,
+        number: int = 0,
     ) -> None:
-        self._source, self._fleet, self._masked, self._seed = source, fleet, masked, seed
-        self._own = _own_codebooks(source, fleet) if policy == "own" else None
-        shortest, longest = (max(2, round(item * source.rate)) for item in (batches.shortest, batches.longest))
-        lengths = np.where(source.lengths >= shortest, np.minimum(source.lengths, longest), 0)
-        self._plan = BatchPlan(lengths, int(batches.micro_seconds * source.rate), seed, batches.utterances)
+        self._source, self._fleet, self._masked = source, fleet, masked
+        self._own = (
+            own_codebooks(source.names, source.speakers, fleet, ", or give data.policy=random") if policy == "own" else None
+        )
+        self._tokens, self._number, self._silent = tokens, number, dict[int, Tokens]()
+        self._crops = FrameCrops(source.lengths, source.rate, batches, seed)
 
     @property
     def micro_batches(self) -> int:
         """How many an epoch has."""
-        return self._plan.micro_batches
+        return self._crops.micro_batches
 
     @property
     def utterances(self) -> int:
         """How many are long enough."""
-        return self._plan.utterances
+        return self._crops.utterances
 
     def make(self, position: int) -> Made:
         """Return the micro-batch at a position.
@@ -82,47 +94,55 @@ class DetokenizerData:
         Raises:
             InputError: none of its utterances can be read.
         """
-        planned = self._plan[position]
-        drawn = np.random.default_rng([self._seed, position])
-        read: list[tuple[int, Frames]] = []
-        unreadable: dict[int, str] = {}
-        for row in planned.rows.tolist():
-            try:
-                read.append((row, self._source.frames(row)))
-            except AudioFault as fault:
-                unreadable[row] = str(fault)
-        if not read:
-            raise InputError(f"{next(iter(unreadable.values()))}, and so it goes on: look whether the audio is still there")
-        read += read[: len(planned.rows) - len(read)] if unreadable else []
-        length = min([planned.length, *(len(frames) for _, frames in read)])
-        crops = [self._crop(row, frames, length, drawn) for row, frames in read]
-        centroids, clean = (torch.from_numpy(np.stack([crop[part] for crop in crops])) for part in (0, 1))
-        return Made(FrameBatch(centroids, clean, len(crops) * length / self._source.rate), unreadable)
+        read = self._crops.read(position, self._source.frames, len)
+        crops = [self._crop(row, frames, read.length, read.drawn) for row, frames in read.utterances]
+        tokens, clean = (torch.from_numpy(np.stack([crop[part] for crop in crops])) for part in (0, 1))
+        codebooks = torch.tensor([crop[2] for crop in crops])
+        seconds = len(crops) * read.length / self._source.rate
+        return Made(FrameBatch(tokens, codebooks, clean, seconds, self._number), read.unreadable)
 
-    def _crop(self, row: int, frames: Frames, length: int, drawn: np.random.Generator) -> tuple[Frames, Frames]:
-        """Return the centroids of a crop, and its frames."""
+    def _crop(self, row: int, frames: Frames, length: int, drawn: np.random.Generator) -> tuple[NDArray[np.int64], Frames, int]:
+        """Return the tokens of a crop, its frames, and the codebook."""
         start = int(drawn.integers(0, len(frames) - length + 1))
         clean = np.ascontiguousarray(frames[start : start + length])
-        seen = clean
-        if self._masked:
-            seen = clean.copy()
-            seen[drawn.permutation(length)[: int(self._masked * length)]] = 0
+        masked = drawn.permutation(length)[: int(self._masked * length)] if self._masked else None
         codebook = int(drawn.integers(0, len(self._fleet))) if self._own is None else int(self._own[row])
-        plan = np.full(length, codebook)
-        return self._fleet.lookup(self._fleet.tokens(seen, plan), plan), clean
+        before = np.empty(0) if self._tokens is None else self._tokens(row)
+        if len(before) == len(frames):
+            found = before[start : start + length].astype(np.int64)
+        else:
+            found = self._fleet.tokens(clean, np.full(length, codebook)).astype(np.int64)
+        if masked is not None:
+            found[masked] = self._token_of_zeros(codebook)
+        return found, clean, codebook
+
+    def _token_of_zeros(self, codebook: int) -> Tokens:
+        """Return what a frame that is masked is looked up as, of shape (groups,)."""
+        if codebook not in self._silent:
+            self._silent[codebook] = self._fleet.tokens(np.zeros((1, self._fleet.dim), np.float32), np.array([codebook]))[0]
+        return self._silent[codebook]
 
 
-def _own_codebooks(source: FrameSource, fleet: Fleet) -> NDArray[np.int64]:
-    """Return the codebook that each utterance's speaker is in."""
+def own_codebooks(names: Sequence[str], speakers: Sequence[str | None], fleet: Fleet, instead: str = "") -> NDArray[np.int64]:
+    """Return the codebook that each utterance's speaker is in.
+
+    Args:
+        names: of the utterances.
+        speakers: of each; None where nobody says it.
+        fleet: the codebooks.
+        instead: what else may be done where there is none, for the message.
+
+    Raises:
+        InputError: one's isn't known, or has none.
+    """
     of_speaker = {speaker: number for number, own in enumerate(fleet.speakers) for speaker in own}
     if len(fleet) == 1 and not fleet.speakers[0]:  # one of all speakers
-        return np.zeros(len(source.names), np.int64)
-    for name, speaker in zip(source.names, source.speakers, strict=True):
+        return np.zeros(len(names), np.int64)
+    for name, speaker in zip(names, speakers, strict=True):
         if speaker is None:
-            raise InputError(f"who speaks {name} isn't known: give data.speakers, or data.policy=random")
+            raise InputError(f"who speaks {name} isn't known: give data.speakers{instead}")
         if speaker not in of_speaker:
             raise InputError(
-                f"{speaker}, who speaks {name}, has no codebook: fit codebooks to the speakers to learn from, or give "
-                "data.policy=random"
+                f"{speaker}, who speaks {name}, has no codebook: fit codebooks to the speakers to learn from{instead}"
             )
-    return np.array([of_speaker[str(speaker)] for speaker in source.speakers], np.int64)
+    return np.array([of_speaker[str(speaker)] for speaker in speakers], np.int64)

@@ -17,15 +17,15 @@ from vocable.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetokenizerDataSettings:
-    """What is learnt from: audio, whose cepstra are made as they are needed, or frames that were dumped.
+class FrameDataSettings:
+    """What is learnt from: audio, whose frames are made as they are needed, or frames that were dumped.
 
     Raises:
         InputError: it is neither, or both.
     """
 
     train: Path | None = None
-    """A folder of audio, or a manifest, for codebooks of cepstra."""
+    """A folder of audio, or a manifest; a detokenizer's is for codebooks of cepstra."""
     valid: Path | None = None
     """Another one to validate on."""
     frames: Path | None = None
@@ -34,14 +34,27 @@ class DetokenizerDataSettings:
     """Others to validate on."""
     speakers: str | None = None
     """Who speaks: a path pattern such as '{speaker}/*/*', or a file of lines 'utterance speaker'."""
-    policy: Policy = "own"
-    """Codebooks that utterances are looked up in: `own`, that of their speaker or group, as SEF-MK's; or `random`."""
 
     def __post_init__(self) -> None:
         if (self.train is None) == (self.frames is None):
             raise InputError("give data.train, which is audio, or data.frames, which were made before")
         if (self.valid is not None and self.train is None) or (self.valid_frames is not None and self.frames is None):
             raise InputError("data.valid goes with data.train, and data.valid_frames with data.frames")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetokenizerDataSettings(FrameDataSettings):
+    """What a detokenizer learns from."""
+
+    policy: Policy = "own"
+    """Codebooks that utterances are looked up in: `own`, that of their speaker or group, as SEF-MK's; or `random`."""
+    valid_codebooks: Path | None = None
+    """Those of the speakers to validate on, where they are others than those to learn from."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.valid_codebooks is not None and self.valid is None and self.valid_frames is None:
+            raise InputError("data.valid_codebooks goes with data.valid or data.valid_frames: give that, too, or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

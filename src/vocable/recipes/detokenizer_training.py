@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,24 +13,23 @@ from vocable.anonymization.cepstra import SPEC, cepstra_of
 from vocable.anonymization.detokenization import Detokenization
 from vocable.anonymization.detokenizer_data import DetokenizerData, FrameSource
 from vocable.anonymization.speech_parts import HOP, taken_apart
-from vocable.artefacts.headers import digest_of, write_header
+from vocable.artefacts.headers import write_header
 from vocable.audio.decoding import read_waveform
-from vocable.audio.speakers import with_speakers
-from vocable.checkpoints.detokenizers import DetokenizerCheckpoint, write_detokenizer
+from vocable.checkpoints.detokenizers import DETOKENIZER_FILE, DetokenizerCheckpoint, write_detokenizer
 from vocable.clustering.fleets import Fleet, read_fleet
 from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Engine, Work
 from vocable.features.kaldi import Frames
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
 from vocable.recipes.detokenizer_settings import DetokenizerSettings
-from vocable.recipes.dumped import joined_rows, origin_of, stores_in
+from vocable.recipes.detokenizer_tokens import looked_up
+from vocable.recipes.frame_stores import dumped_frames
 from vocable.recipes.training_run import plain_values, run_in
 from vocable.recipes.workplace import open_workplace
 from vocable.training.seeds import derived_seed
 from vocable.training.trainer import Hooks, Trainer
 from vocable.training.world import World, joined
 
-FILE = "detokenizer.safetensors"
 _VALIDATION_SEED = 7
 _KEPT = 1 << 30  # bytes of cepstra that are made once
 
@@ -55,22 +54,37 @@ def train_detokenizer(
     with joined(device) as world:
         if world.size > 1:
             raise InputError("a detokenizer's batch norm sees one process's batches alone: train it with one process")
-        fleet = read_fleet(settings.codebooks)
-        objective = begun_detokenizer(settings, fleet)
+        fleets = _fleets(settings)
+        objective = begun_detokenizer(settings, fleets)
         with run_in(out, world, threads):
-            _trainer(settings, objective, fleet, out, world, overwrite).run()
-    return out / "model" / FILE
+            _trainer(settings, objective, fleets, out, world, overwrite).run()
+    return out / "model" / DETOKENIZER_FILE
 
 
-def begun_detokenizer(settings: DetokenizerSettings, fleet: Fleet) -> Detokenization:
+def begun_detokenizer(settings: DetokenizerSettings, fleets: Sequence[Fleet]) -> Detokenization:
     """Return the model as its training begins.
+
+    Args:
+        settings: of the training.
+        fleets: codebooks that frames are looked up in.
 
     Raises:
         MismatchError: it is for frames of another size than the codebooks'.
     """
-    _require_size(settings, fleet)
+    _require_size(settings, fleets[0])
     torch.manual_seed(derived_seed(settings.training.seed))
-    return Detokenization(settings.model, settings.detokenization)
+    return Detokenization(settings.model, fleets, settings.detokenization)
+
+
+def _fleets(settings: DetokenizerSettings) -> list[Fleet]:
+    """Return the codebooks to learn from, and those to validate with, if they are others."""
+    fleet, others = read_fleet(settings.codebooks), settings.data.valid_codebooks
+    if others is None:
+        return [fleet]
+    valid = read_fleet(others)
+    if valid.dim != fleet.dim or valid.groups != fleet.groups:
+        raise MismatchError(f"{others} has codebooks of other frames than {settings.codebooks}: give such of the same ones")
+    return [fleet, valid]
 
 
 def _require_size(settings: DetokenizerSettings, fleet: Fleet) -> None:
@@ -82,37 +96,44 @@ def _require_size(settings: DetokenizerSettings, fleet: Fleet) -> None:
 
 
 def _trainer(
-    settings: DetokenizerSettings, objective: Detokenization, fleet: Fleet, out: Path, world: World, overwrite: bool
+    settings: DetokenizerSettings,
+    objective: Detokenization,
+    fleets: Sequence[Fleet],
+    out: Path,
+    world: World,
+    overwrite: bool,
 ) -> Trainer:
     asked = settings.data
 
-    def data(audio: Path | None, frames: Path | None, seed: int) -> tuple[DetokenizerData, str] | None:
+    def data(audio: Path | None, frames: Path | None, seed: int, number: int = 0) -> tuple[DetokenizerData, str] | None:
+        fleet = fleets[number]
         if audio is not None:
             source = _of_audio(audio, fleet, asked.speakers, out)
         elif frames is not None:
             source = _of_stores(frames, fleet, asked.speakers)
         else:
             return None
+        made = looked_up(source, fleet, open_workplace(out)) if asked.policy == "own" else None
         masked = settings.detokenization.masked
-        return DetokenizerData(source, fleet, asked.policy, settings.batches, masked, seed), source.digest
+        return DetokenizerData(source, fleet, asked.policy, settings.batches, masked, seed, made, number), source.digest
 
     learnt = data(asked.train, asked.frames, settings.training.seed)
     assert learnt is not None  # the settings have seen to it
     train, digest = learnt
-    tried = data(asked.valid, asked.valid_frames, _VALIDATION_SEED)
+    tried = data(asked.valid, asked.valid_frames, _VALIDATION_SEED, len(fleets) - 1)
     valid = None if tried is None else tried[0]
 
     def export(weights: dict[str, Tensor], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = DetokenizerCheckpoint(folder, settings.model, None, weights, fleet.spec)
-        write_detokenizer(checkpoint, folder / FILE)
+        checkpoint = DetokenizerCheckpoint(folder, settings.model, None, weights, fleets[0].spec)
+        write_detokenizer(checkpoint, folder / DETOKENIZER_FILE)
 
     def write_settings() -> None:
         write_header(out / "settings.json", {"format": "vocable.settings/1", **plain_values(asdict(settings))})
 
     described = {
         "objective": "detokenizer", "model": asdict(settings.model), "batches": asdict(settings.batches), "data": digest,
-        "detokenization": asdict(settings.detokenization), "codebooks": fleet.digest, "policy": settings.data.policy,
+        "detokenization": asdict(settings.detokenization), "codebooks": fleets[0].digest, "policy": settings.data.policy,
     }  # fmt: skip
     return Trainer(
         objective=objective,
@@ -155,34 +176,10 @@ def _of_audio(source: Path, fleet: Fleet, speakers: str | None, out: Path) -> Fr
 
 def _of_stores(folder: Path, fleet: Fleet, speakers: str | None) -> FrameSource:
     """Return frames that were dumped."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder of frames: make them with 'vocable features CHECKPOINT AUDIO --out {folder}'")
-    _, stores = stores_in(folder, None)
-    if not stores:
-        raise InputError(f"{folder} holds no frames: make them with 'vocable features CHECKPOINT AUDIO --out {folder}'")
-    origins = [origin_of(store.path) for store in stores]
-    for origin in origins:
-        if origin.spec is not None:
-            fleet.require(origin.spec)
-    rows = joined_rows(stores, origins)
-    lengths = np.concatenate([store.lengths for store in stores]).astype(np.int64)
-    spoken: list[str | None] = [None] * len(lengths)
-    names: tuple[str, ...] = tuple(map(str, range(len(lengths))))
-    if rows is not None:
-        rows = rows if speakers is None else with_speakers(rows, speakers)
-        names, spoken = rows.ids, [item.speaker for item in rows]
-    edges = [0, *np.cumsum([len(store) for store in stores]).tolist()]
-    starts = [np.cumsum(store.lengths) - store.lengths for store in stores]
-
-    def frames(row: int) -> Frames:
-        at = int(np.searchsorted(edges, row, side="right")) - 1
-        own = row - edges[at]
-        first = int(starts[at][own])
-        found: Frames = np.asarray(stores[at].array[first : first + int(lengths[row])], np.float32)
-        return found
-
-    rate = fleet.spec.rate if fleet.spec is not None else 50.0
-    return FrameSource(names, spoken, lengths, rate, frames, digest_of([store.content for store in stores]))
+    found = dumped_frames(folder, speakers, None if fleet.spec is None else fleet.spec.rate)
+    for spec in found.specs:
+        fleet.require(spec)
+    return found.source
 
 
 def check_detokenizer(settings: DetokenizerSettings) -> None:
@@ -192,7 +189,7 @@ def check_detokenizer(settings: DetokenizerSettings) -> None:
         InputError: something given can't be used.
         MismatchError: codebooks and model are of different frames.
     """
-    _require_size(settings, read_fleet(settings.codebooks))
+    _require_size(settings, _fleets(settings)[0])
     for source in (settings.data.train, settings.data.valid):
         if source is not None:
             require_source(source)
