@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from vocable.artefacts.headers import canonical_json, digest_of
-from vocable.artefacts.writing import write_text
 from vocable.audio.kaldi_scp import parse_scp_line
 from vocable.errors import InputError
+from vocable.recipes.row_files import write_rows
 
 _ENDINGS = {".pt", ".npy", ".bin", ".joblib", ".pkl", ".safetensors"}
 
@@ -54,10 +53,7 @@ def listed_audio(source: Path, folder: Path) -> Path:
         seen[chosen] = number
         row: dict[str, str | int] = {"id": chosen, "path": os.path.abspath(_there(source, path))}
         rows.append(row if channel is None else {**row, "channel": channel})
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / f"audio-{digest_of(rows)[:32]}.jsonl"
-    write_text(manifest, "".join(canonical_json(row) + "\n" for row in rows))
-    return manifest
+    return write_rows(folder, "audio", rows)
 
 
 _Line = tuple[int, str | None, Path, int | None]

@@ -23,9 +23,9 @@ from vocable.errors import InputError, MismatchError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Payload, Stage
+from vocable.recipes.workplace import NAME
 
 _FILES_IN_BLOCK = 500
-_WORK = ".vocable"  # the work folder, which knows of this module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ def require_some(usable: int, skipped: list[Skipped], source: Path | str) -> Non
         reasons, first = count_reasons(skipped), min(skipped)
         counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         moved = "; if a folder was moved, mend line 1 of the .tsv, which names it" if "vanished" in reasons else ""
-        listed = _WORK in Path(source).parts  # a list of ours, of what was given
+        listed = NAME in Path(source).parts  # a list of ours, of what was given
         where = "what was given" if listed else source
         raise InputError(f"{where} has no usable audio: {counts}; the first is {first.path}: {first.detail}{moved}")
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vocable.artefacts.headers import canonical_json, digest_of
-from vocable.artefacts.writing import write_text
 from vocable.audio.faults import printable
 from vocable.errors import InputError
 from vocable.execution.engine import Work
 from vocable.features.encoder_layer import EncoderFile
 from vocable.recipes.corpus import CorpusSettings
+from vocable.recipes.row_files import unlistable, write_rows
 from vocable.recipes.syllable_segments import Cut, SyllableJob, cut_syllables
 from vocable.recipes.workplace import open_workplace
 from vocable.syllables.settings import PRESETS
@@ -106,9 +105,9 @@ def cut_librispeech(root: Path, parts: Sequence[str], out: Path, encoder: Encode
 def _listed(root: Path, paths: Sequence[str], out: Path, job: SyllableJob) -> Path:
     """Return a manifest of audio files, named by their paths from a folder on, without their endings; first channels alone."""
     _ = job.spec  # says what is wrong with the checkpoint before anything is written
-    rows = []
+    rows: list[dict[str, str | int]] = []
     for path in paths:
-        if not _can_be_listed(path):
+        if unlistable(path) is not None:
             print(
                 f"warning: {printable(str(root / path))} is left out, since its name can't be listed: rename it", file=sys.stderr
             )
@@ -116,14 +115,4 @@ def _listed(root: Path, paths: Sequence[str], out: Path, job: SyllableJob) -> Pa
         rows.append({"id": Path(path).with_suffix("").as_posix(), "path": str((root / path).resolve()), "channel": 1})
     if not rows:
         raise InputError(f"{root} has no audio file whose name can be listed: rename them")
-    place = open_workplace(out) / f"listed-{digest_of(rows)[:32]}.jsonl"
-    write_text(place, "".join(canonical_json(row) + "\n" for row in rows))
-    return place
-
-
-def _can_be_listed(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return not {"\n", "\r"} & set(path)
+    return write_rows(open_workplace(out), "listed", rows)

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vocable.artefacts.headers import canonical_json, digest_of
-from vocable.artefacts.writing import write_text
 from vocable.audio.decoding import LIBSNDFILE_EXTENSIONS, MEDIA_EXTENSIONS, extension_of
 from vocable.audio.manifest import id_of
 from vocable.audio.manifest_files import is_manifest, read_rows
 from vocable.audio.scan import find_audio
 from vocable.errors import InputError
 from vocable.recipes.corpus import CorpusSettings, require_source
+from vocable.recipes.row_files import unlistable, write_rows
 from vocable.recipes.workplace import NAME
 
 
@@ -55,21 +54,12 @@ def one_source(sources: Sequence[Path], place: Path, corpus: CorpusSettings) -> 
         _check_name(named["path"])
         if (same := listed.setdefault(named["id"], named))["path"] != named["path"]:
             raise InputError(f"{same['path']} and {named['path']} would both have the id {named['id']!r}: label them one by one")
-    place.mkdir(parents=True, exist_ok=True)
-    path = place / f"sources-{digest_of(list(listed.values()))[:32]}.jsonl"
-    write_text(path, "".join(canonical_json(row) + "\n" for row in listed.values()))
-    return path
+    return write_rows(place, "sources", listed.values())
 
 
 def _check_name(path: str) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{path!r} is a name that is not UTF-8: rename it, or give its folder alone, of which it is left out"
-        ) from error
-    if {"\n", "\r"} & set(path):
-        raise InputError(f"{path!r} is a name with a line break: rename it, or give its folder alone, of which it is left out")
+    if (why := unlistable(path)) is not None:
+        raise InputError(f"{path!r} is {why}: rename it, or give its folder alone, of which it is left out")
 
 
 def _is_audio(path: Path) -> bool:
