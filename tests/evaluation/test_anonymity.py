@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vocable.errors import InputError
-from vocable.evaluation.recognition import character_errors, edit_distance, normalized, pitch_correlation, word_errors
-from vocable.evaluation.verification import Trials, equal_error_rate, scored_trials
+from vocable.evaluation.intervals import interval
+from vocable.evaluation.recognition import (
+    character_errors,
+    drawn_word_errors,
+    edit_distance,
+    normalized,
+    pitch_correlation,
+    word_errors,
+)
+from vocable.evaluation.verification import Trials, drawn_rates, equal_error_rate, scored_trials
 
 
 def slow_rate(scores: list[float], targets: list[bool]) -> float:
@@ -104,3 +112,33 @@ def test_pitch_is_compared_where_both_are_voiced() -> None:
     assert pitch_correlation(one, np.array([150, 90, 140, 130, 120])) == pytest.approx(-1, abs=0.02)
     assert np.isnan(pitch_correlation(one, np.zeros(6)))
     assert np.isnan(pitch_correlation(one, np.full(6, 100)))
+
+
+def test_draws_are_of_the_same_speakers_whatever_is_scored() -> None:
+    speakers = ["a", "a", "b", "b", "c", "c"]
+    trials = Trials.of([str(number) for number in range(6)], speakers)
+    drawn = np.random.default_rng(0)
+    scores = trials.targets + drawn.standard_normal(len(trials.pairs))
+    rates = drawn_rates(trials, scores)
+    assert rates.shape == (1000,)
+    assert np.array_equal(rates, drawn_rates(trials, scores), equal_nan=True)
+    assert np.isnan(rates).any()  # one speaker alone gives no trials of two
+    found = scored_trials(trials, scores)
+    assert (found.low, found.high) == interval(rates)
+    assert interval([np.nan, 1.0, 2.0, np.nan]) == interval([1.0, 2.0])
+    said, heard = ["one two", "three four"] * 3, ["one", "three five six"] * 3
+    assert np.array_equal(drawn_word_errors(said, heard, speakers), drawn_word_errors(said, heard, speakers))
+    assert interval(drawn_word_errors(said, heard, speakers)) == (
+        word_errors(said, heard, speakers).low,
+        word_errors(said, heard, speakers).high,
+    )
+
+
+def test_trials_several_times_over_are_of_utterances_of_their_own() -> None:
+    trials = Trials.of(["0", "1", "2"], ["a", "a", "b"])
+    twice = trials.repeated(2)
+    assert len(twice.pairs) == 2 * len(trials.pairs)
+    assert np.array_equal(twice.targets, np.tile(trials.targets, 2))
+    one, other = np.random.default_rng(0).standard_normal((2, 6, 4))
+    parts = [trials.scores(one[at : at + 3], other[at : at + 3]) for at in (0, 3)]
+    assert twice.scores(one, other) == pytest.approx(np.concatenate(parts), abs=1e-12)

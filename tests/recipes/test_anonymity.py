@@ -59,7 +59,7 @@ def sides(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_privacy_is_scored_for_both_attackers(cli: Cli, sides: tuple[Path, Path], tmp_path: Path) -> None:
-    common = ("evaluate", "privacy", *sides, "--verifier", "judges_of_tests:describe")
+    common = ("evaluate", "privacy", *sides, "--workers", 1, "--verifier", "judges_of_tests:describe")
     speakers = ("--speakers", "{speaker}/*")
     found = json.loads(cli(*common, *speakers, "--json"))
     assert found["original"]["rate"] == 0
@@ -77,7 +77,7 @@ def test_privacy_is_scored_for_both_attackers(cli: Cli, sides: tuple[Path, Path]
 
 
 def test_intelligibility_is_scored_by_what_was_said_or_is_read(cli: Cli, sides: tuple[Path, Path], tmp_path: Path) -> None:
-    common = ("evaluate", "intelligibility", *sides, "--recogniser", "judges_of_tests:write_down")
+    common = ("evaluate", "intelligibility", *sides, "--workers", 1, "--recogniser", "judges_of_tests:write_down")
     found = json.loads(cli(*common, "--json", "--speakers", "{speaker}/*"))
     assert found["words"]["errors"] == 4  # a number in each speaker's first utterance
     assert found["words"]["said"] == 80
@@ -98,7 +98,7 @@ def test_intelligibility_is_scored_by_what_was_said_or_is_read(cli: Cli, sides: 
     assert "has no transcript" in cli(*common, "--transcripts", tmp_path / "said.trans.txt", fails=True)
 
 
-def test_who_cannot_judge_is_told(sides: tuple[Path, Path], cli: Cli, tmp_path: Path) -> None:
+def test_who_cannot_judge_is_told(sides: tuple[Path, Path], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for make in (verifier, recogniser):
         with pytest.raises(InputError, match="MODULE:NAME"):
             make("nobody")
@@ -112,7 +112,14 @@ def test_who_cannot_judge_is_told(sides: tuple[Path, Path], cli: Cli, tmp_path: 
     soundfile.write(tmp_path / "others" / "x.wav", tone(100, 1), 16000)
     said = cli("evaluate", "privacy", sides[0], tmp_path / "others", "--verifier", "judges_of_tests:describe", fails=True)
     assert "has no utterance that" in said
-    common = ("evaluate", "privacy", *sides, "--speakers", "{speaker}/*")
+    common = ("evaluate", "privacy", *sides, "--workers", 1, "--speakers", "{speaker}/*")
     for judge in ("mute", "lost"):
         assert "let it return finite numbers" in cli(*common, "--verifier", f"judges_of_tests:{judge}", fails=True)
-    assert "let it return a str" in cli("evaluate", "intelligibility", *sides, "--recogniser", "judges_of_tests:mute", fails=True)
+    broken = ModuleType("faster_whisper")
+    broken.WhisperModel = lambda model, **_: 1 / 0 if model != "no/such" else int("no model")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "faster_whisper", broken)
+    assert "can't be had" in cli("evaluate", "intelligibility", *sides, "--recogniser", "faster-whisper:no/such", fails=True)
+    assert "no effect here" in cli(*common, "--sample-rate", 8000, fails=True)
+    assert "let it return a str" in cli(
+        "evaluate", "intelligibility", *sides, "--workers", 1, "--recogniser", "judges_of_tests:mute", fails=True
+    )

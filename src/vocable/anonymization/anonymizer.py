@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, cast, get_args
 
 import numpy as np
 
 from vocable.anonymization.cepstra import SPEC
 from vocable.anonymization.draw import KeyedDraw, Plan, of_frames, segment_count
-from vocable.anonymization.voices import NeuralVoice, SourceFilterVoice, Voice, check_conformer, check_model, least_samples
+from vocable.anonymization.voices import (
+    DISTANCE,
+    NeuralVoice,
+    SourceFilterVoice,
+    Voice,
+    check_conformer,
+    check_model,
+    check_parts_vocoder,
+    least_samples,
+    require_distance,
+)
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.decoding import Waveform, read_waveform
 from vocable.audio.faults import AudioFault
@@ -24,6 +34,7 @@ from vocable.models.config import WaveformNormalization
 from vocable.models.taps import TapName
 
 Per = Literal["audio", "frame"]
+Kept = Literal["frames", "voice"]
 
 
 @dataclass(frozen=True)
@@ -45,14 +56,16 @@ class Draw(Protocol):
 
 @dataclass(frozen=True)
 class ByKey:
-    """Draws with a key."""
+    """Draws with a key; `voices` draws whose mean and pitch are taken, where that isn't a codebook's speaker."""
 
     keyed: KeyedDraw
+    voices: KeyedDraw | None = None
 
     def __call__(self, utterance: str, segments: int, speaker: str | None) -> Drawn:
         """Return a codebook for each segment; the speaker of all of it is drawn by itself where there are several."""
         found = self.keyed.segments(utterance, segments, speaker)
-        one = found[:1] if segments == 1 else self.keyed.segments(utterance, 1, speaker, "voice")
+        alone = segments == 1 and self.voices is None
+        one = found[:1] if alone else (self.voices or self.keyed).segments(utterance, 1, speaker, "voice")
         return Drawn(found, int(one[0]))
 
 
@@ -90,10 +103,14 @@ class Anonymizer:
         codebooks: a fleet, or its file.
         model: a detokenizer's file; without one, codebooks of cepstra are made audible without any model.
         encoder: the checkpoint that the codebooks were fitted with, where they are of an encoder's frames.
-        vocoder: another vocoder than the model's.
+        vocoder: another vocoder than the model's; or, for codebooks of cepstra, one of speech parts.
         per: `audio`: a codebook for each utterance; `frame`: one for each stretch of `stride` frames.
         stride: frames of such a stretch.
         draw: which codebooks; by default a key that is made now and kept nowhere decides.
+        voices: another fleet of cepstra, of whose speakers mean and pitch are drawn; by default those of the codebooks.
+        keeps: what stays as it was, in order to see what the rest does: `frames`, which aren't looked up, or `voice`, the
+            speaker's own mean and pitch. Speech of which both stay was only taken apart and put together.
+        distance: of voices from the usual one, as `SourceFilterVoice` has it; by default 1.4. Codebooks of cepstra alone.
         match_length: give as many samples as came in; by default a model gives as many as its frames make.
         device: a torch device.
 
@@ -112,16 +129,26 @@ class Anonymizer:
         per: Per = "audio",
         stride: int = 1,
         draw: Draw | None = None,
+        voices: Fleet | str | Path | None = None,
+        keeps: Sequence[Kept] = (),
+        distance: float | None = None,
         match_length: bool = False,
         device: str = "cpu",
     ) -> None:
         if per not in ("audio", "frame") or stride < 1:
             raise InputError(f"a codebook per {per!r} and a stride of {stride}: give audio or frame, and 1 or more")
         self.fleet = codebooks if isinstance(codebooks, Fleet) else read_fleet(codebooks)
-        self._draw = draw or ByKey(KeyedDraw(self.fleet.names, self.fleet.speakers))
+        others = voices if voices is None or isinstance(voices, Fleet) else read_fleet(voices)
+        drawn = None if others is None else KeyedDraw(others.names, others.speakers)
+        self._draw = draw or ByKey(KeyedDraw(self.fleet.names, self.fleet.speakers), drawn)
+        if isinstance(keeps, str) or not set(keeps) <= set(get_args(Kept)):
+            raise InputError(f"keeps {keeps!r}: give some of {', '.join(get_args(Kept))}, in a list")
+        self._keeps = frozenset(keeps)
         self._stride = stride if per == "frame" else None
         self._match_length = match_length
-        self.voice = VoiceParts.of(self.fleet, model, encoder, vocoder).voice(device)
+        self.voice = VoiceParts.of(self.fleet, model, encoder, vocoder, others, distance).voice(device)
+        if self._keeps and self.voice.spec != SPEC:
+            raise InputError("what is kept of a voice is a matter of cepstra: leave keeps out, or take codebooks of these")
 
     def __call__(self, audio: str | Path | Waveform, name: str | None = None, speaker: str | None = None) -> Anonymous:
         """Return an utterance said by other voices.
@@ -155,7 +182,8 @@ class Anonymizer:
         drawn = self._draw(secrets.token_hex(16) if name is None else name, segment_count(frames, self._stride), speaker)
         plan = of_frames(drawn.segments, frames, self._stride or frames)
         tokens = self.fleet.tokens(told.frames, plan)
-        said = self.voice.say(self.fleet.lookup(tokens, plan), told, drawn.speaker)
+        frames_said = told.frames if "frames" in self._keeps else self.fleet.lookup(tokens, plan)
+        said = self.voice.say(frames_said, told, None if "voice" in self._keeps else drawn.speaker)
         if not np.isfinite(said).all():
             raise AudioFault("not finite", "what codebooks and model make of it are no numbers")
         if self._match_length:
@@ -171,6 +199,9 @@ class VoiceParts:
     model: DetokenizerCheckpoint | None = None
     vocoder: DetokenizerCheckpoint | None = None
     encoder: EncoderFile | None = None
+    voices: Fleet | None = None
+    distance: float = DISTANCE
+    """Of voices of cepstra."""
 
     @classmethod
     def of(
@@ -179,6 +210,8 @@ class VoiceParts:
         model: str | Path | None,
         encoder: str | Path | EncoderFile | None,
         vocoder: str | Path | None,
+        voices: Fleet | None = None,
+        distance: float | None = None,
     ) -> VoiceParts:
         """Return the parts; the arguments are those of `Anonymizer`.
 
@@ -186,27 +219,34 @@ class VoiceParts:
             InputError: parts are missing, or don't go together.
             MismatchError: they are for different frames.
         """
+        far = DISTANCE if distance is None else distance
+        require_distance(far)
         if model is None:
             if fleet.spec is not None and fleet.spec.kind == "encoder":
                 raise InputError(
                     "the codebooks are of an encoder's frames, which a model makes audible: give --model, and --encoder"
                 )
-            if encoder is not None or vocoder is not None:
-                raise InputError("--encoder and --vocoder go with --model: give that, too, or leave them out")
-            SourceFilterVoice(fleet)
-            return cls(fleet)
+            if encoder is not None:
+                raise InputError("--encoder goes with --model: give that, too, or leave it out")
+            said = _parts_vocoder(vocoder)
+            SourceFilterVoice(voices or fleet)
+            return cls(fleet, vocoder=said, voices=voices, distance=far)
         if fleet.spec is None:
             raise MismatchError(
                 "these codebooks don't say what frames they are of: import them with --encoder and --layer, which say it"
             )
         if fleet.spec.kind != "encoder":
-            if encoder is not None or vocoder is not None:
-                raise InputError(f"--encoder and --vocoder: codebooks of {fleet.spec.kind} take none; leave them out")
-            own = read_detokenizer(model)
+            if encoder is not None:
+                raise InputError(f"--encoder: codebooks of {fleet.spec.kind} take none; leave it out")
+            own, said = read_detokenizer(model), _parts_vocoder(vocoder)
             check_conformer(SPEC, own)
             own.check()
-            SourceFilterVoice(fleet)
-            return cls(fleet, own)
+            SourceFilterVoice(voices or fleet)
+            return cls(fleet, own, said, voices=voices, distance=far)
+        if distance is not None:
+            raise InputError(f"a distance of {far:g}: voices are in an encoder's codebooks as they are; leave it out")
+        if voices is not None:
+            raise InputError("voices are drawn of a fleet where frames are cepstra: leave them out, these have the voice in them")
         if encoder is None:
             raise InputError(
                 f"the codebooks are of layer {fleet.spec.layer} of an encoder whose digest begins {str(fleet.spec.model)[:12]}: "
@@ -241,5 +281,15 @@ class VoiceParts:
             InputError: weights aren't numbers.
         """
         if self.model is None or self.encoder is None:
-            return SourceFilterVoice(self.fleet, self.model)
+            return SourceFilterVoice(self.voices or self.fleet, self.model, self.vocoder, device, self.distance)
         return NeuralVoice(self.encoder, self.spec, self.model, self.vocoder, device)
+
+
+def _parts_vocoder(vocoder: str | Path | None) -> DetokenizerCheckpoint | None:
+    """Return a vocoder for codebooks of cepstra, if one is given."""
+    if vocoder is None:
+        return None
+    found = read_detokenizer(vocoder)
+    check_parts_vocoder(found)
+    found.check()
+    return found

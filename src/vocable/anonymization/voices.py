@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from vocable.anonymization.cepstra import SPEC, cepstra_of, envelope_of
-from vocable.anonymization.speech_parts import BINS, HOP, SpeechParts, at_level, put_together, taken_apart
+from vocable.anonymization.parts_frames import PARTS_SPEC, parts_frames
+from vocable.anonymization.speech_parts import BINS, HOP, SpeechParts, Values, at_level, put_together, taken_apart
 from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.audio.decoding import Waveform
 from vocable.checkpoints.detokenizers import DetokenizerCheckpoint
@@ -18,7 +21,21 @@ from vocable.execution.threads import torch_single_threaded
 from vocable.features.encoder_layer import EncoderFile
 from vocable.features.kaldi import Frames
 from vocable.models.conformer import Conformer
-from vocable.models.vocoder import VocoderConfig
+from vocable.models.vocoder import Vocoder, VocoderConfig
+
+_FARTHEST = 4.0  # beyond which nobody is understood
+DISTANCE = 1.4
+"""Of voices from the usual one: of 100 utterances a verifier confuses 5 more than at 1, and as many words are understood."""
+
+
+def require_distance(distance: float) -> None:
+    """Refuse a distance of voices that there can't be.
+
+    Raises:
+        InputError: says which there are.
+    """
+    if not 0 <= distance <= _FARTHEST:
+        raise InputError(f"a distance of {distance:g}: give a multiple of what there is, from 0 to {_FARTHEST:g}")
 
 
 @dataclass(frozen=True)
@@ -44,48 +61,68 @@ class Voice(Protocol):
     def tell(self, waveform: Waveform) -> Told:
         """Return the frames of a waveform at the rate of `spec`."""
 
-    def say(self, frames: Frames, told: Told, speaker: int) -> Waveform:
+    def say(self, frames: Frames, told: Told, speaker: int | None) -> Waveform:
         """Return the waveform of other frames in place of an utterance's.
 
         Args:
             frames: of shape (frames, dim).
             told: the utterance.
-            speaker: the codebook whose speaker says it, where that matters beside the frames.
+            speaker: the codebook whose speaker says it, where that matters beside the frames; None: its own speaker.
         """
 
 
 class SourceFilterVoice:
-    """Needs no model: cepstra are made audible by an envelope, pulses and noise.
+    """Needs no model: cepstra are made audible by an envelope, pulses and noise; or a vocoder of speech parts does that better.
 
     Codebooks say how sounds differ from a speaker's mean; the mean itself, and the median pitch, are those of one of the fleet's
     speakers.
 
     Args:
-        fleet: codebooks of cepstra, with these statistics.
+        fleet: of the speakers, with these statistics: the codebooks of cepstra that frames are looked up in, or others.
         model: with a conformer that makes cepstra of centroids, if one was trained.
+        vocoder: of speech parts, if one was trained.
+        device: a torch device, for the vocoder.
+        distance: of the speakers' means and pitches from the mean of all, as a multiple: above 1 voices differ more than theirs
+            do, and less of the speaker is heard through them.
 
     Raises:
-        MismatchError: it is of other frames.
+        InputError: a part is missing, or is for frames of another size.
+        MismatchError: a part is for other frames.
     """
 
     spec = SPEC
 
-    def __init__(self, fleet: Fleet, model: DetokenizerCheckpoint | None = None) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        model: DetokenizerCheckpoint | None = None,
+        vocoder: DetokenizerCheckpoint | None = None,
+        device: str = "cpu",
+        distance: float = DISTANCE,
+    ) -> None:
         fleet.require(SPEC)
         if not {"mean", "pitch"} <= set(fleet.statistics):
             raise MismatchError(
                 "these codebooks lack their speakers' means and pitch, without which a model is needed: give --model, or "
                 "codebooks of 'vocable anonymize fit-codebooks'"
             )
-        self._means, pitches = fleet.statistics["mean"], fleet.statistics["pitch"]
-        if self._means.shape != (len(fleet), BINS) or pitches.shape != (len(fleet),):
+        means, pitches = fleet.statistics["mean"], fleet.statistics["pitch"]
+        if means.shape != (len(fleet), BINS) or pitches.shape != (len(fleet),):
             raise MismatchError("these codebooks' means and pitch have other shapes than cepstra's: fit them again")
         voiced = pitches[pitches > 0]
         usual = np.median(voiced) if len(voiced) else 0.0
-        self._pitches = np.where(pitches > 0, pitches, usual)  # of a speaker who was never voiced, somebody else's
+        pitches = np.where(pitches > 0, pitches, usual)  # of a speaker who was never voiced, somebody else's
+        self._means, self._pitches = means, pitches
+        if distance != 1:  # else they stay to the last bit
+            self._means, self._pitches = _farther(means, distance), pitches
+            if (pitches > 0).all():
+                self._pitches = np.exp(_farther(np.log(pitches), distance))
         if model is not None:
             check_conformer(SPEC, model)
         self._conformer = None if model is None else model.build_conformer()
+        if vocoder is not None:
+            check_parts_vocoder(vocoder)
+        self._vocoder = None if vocoder is None else vocoder.build_vocoder().to(device)
 
     @property
     def sample_rate(self) -> int:
@@ -97,15 +134,25 @@ class SourceFilterVoice:
         parts = taken_apart(waveform)
         return Told(cepstra_of(parts, parts.mean), waveform, parts)
 
-    def say(self, frames: Frames, told: Told, speaker: int) -> Waveform:
+    def say(self, frames: Frames, told: Told, speaker: int | None) -> Waveform:
         """Return cepstra said with a speaker's mean and pitch, as long and as loud as the utterance."""
         assert told.parts is not None
         frames = frames if self._conformer is None else _made(self._conformer, frames)
-        own, target = told.parts.median_pitch, float(self._pitches[speaker])
+        own = told.parts.median_pitch
+        target, mean = (own, told.parts.mean) if speaker is None else (float(self._pitches[speaker]), self._means[speaker])
         factor = target / own if own and target else 1.0
         pitch = told.parts.pitch * np.float32(factor)
-        made = put_together(envelope_of(frames, self._means[speaker]), pitch, told.parts.samples)
-        return at_level(made, told.waveform)
+        envelope, samples = envelope_of(frames, mean), told.parts.samples
+        if self._vocoder is None:
+            return at_level(put_together(envelope, pitch, samples), told.waveform)
+        return at_level(_said(self._vocoder, parts_frames(envelope, pitch))[:samples], told.waveform)
+
+
+def _farther(values: Values, distance: float) -> Values:
+    """Return the values of speakers, of shape (speakers, …), farther from their mean."""
+    middle = values.mean(axis=0, dtype=np.float64)
+    found: Values = (middle + distance * (values - middle)).astype(np.float32)
+    return found
 
 
 class NeuralVoice:
@@ -131,14 +178,11 @@ class NeuralVoice:
         vocoder: DetokenizerCheckpoint | None = None,
         device: str = "cpu",
     ) -> None:
-        import torch
-
         self.spec = spec
         check_model(spec, model, vocoder)
         self._conformer, self._vocoder = model.build_conformer(), (vocoder or model).build_vocoder()
-        self._device = torch.device(device)
-        self._conformer.to(self._device)
-        self._vocoder.to(self._device)
+        self._conformer.to(device)
+        self._vocoder.to(device)
         self._extractor = encoder.extractor(spec, device)
 
     @property
@@ -150,16 +194,10 @@ class NeuralVoice:
         """Return the encoder's frames of a waveform."""
         return Told(self._extractor([waveform])[0], waveform)
 
-    def say(self, frames: Frames, told: Told, speaker: int) -> Waveform:
+    def say(self, frames: Frames, told: Told, speaker: int | None) -> Waveform:
         """Return what conformer and vocoder make of centroids: a hop of samples for each frame."""
         del told, speaker
-        import torch
-
-        with torch.inference_mode(), torch_single_threaded():
-            made = self._conformer([torch.from_numpy(frames).to(self._device)])[0]
-            waveform: Any = self._vocoder.of_utterance(made).float().cpu().numpy()
-        found: Waveform = waveform
-        return found
+        return _said(self._vocoder, _made(self._conformer, frames))
 
 
 def check_model(spec: FeatureSpec, model: DetokenizerCheckpoint, vocoder: DetokenizerCheckpoint | None) -> VocoderConfig:
@@ -176,13 +214,36 @@ def check_model(spec: FeatureSpec, model: DetokenizerCheckpoint, vocoder: Detoke
     """
     check_conformer(spec, model)
     other = vocoder or model
+    if other.spec is not None:
+        other.spec.require_equal(spec, "the vocoder's frames", "the codebooks'")
     shape = other.require_vocoder()
+    _require_size(other, shape, spec, "the codebooks' frames")
+    return shape
+
+
+def check_parts_vocoder(vocoder: DetokenizerCheckpoint) -> None:
+    """Refuse a file without a vocoder of speech parts, which is what goes with codebooks of cepstra.
+
+    Raises:
+        InputError: it has no vocoder, or doesn't say what it is for.
+        MismatchError: it is for other frames.
+    """
+    shape = vocoder.require_vocoder()
+    if vocoder.spec is None:
+        raise InputError(
+            f"{vocoder.path} doesn't say that its vocoder is for speech parts, which codebooks of cepstra need: give one of "
+            "'vocable train vocoder' with data.input=speech-parts"
+        )
+    vocoder.spec.require_equal(PARTS_SPEC, "the vocoder's frames", "the speech parts that codebooks of cepstra need")
+    _require_size(vocoder, shape, PARTS_SPEC, "speech parts")
+
+
+def _require_size(vocoder: DetokenizerCheckpoint, shape: VocoderConfig, spec: FeatureSpec, frames: str) -> None:
     if shape.dim != spec.dim or shape.hop != spec.hop:
         raise InputError(
-            f"{other.path} has a vocoder for {shape.dim} values every {shape.hop} samples, but the codebooks' "
-            f"frames have {spec.dim} every {spec.hop}: give another vocoder"
+            f"{vocoder.path} has a vocoder for {shape.dim} values every {shape.hop} samples, but {frames} have {spec.dim} every "
+            f"{spec.hop}: give another vocoder"
         )
-    return shape
 
 
 def check_conformer(spec: FeatureSpec, model: DetokenizerCheckpoint) -> None:
@@ -203,11 +264,21 @@ def check_conformer(spec: FeatureSpec, model: DetokenizerCheckpoint) -> None:
 
 
 def _made(conformer: Conformer, frames: Frames) -> Frames:
-    import torch
-
+    """Return the frames that a conformer makes of centroids."""
     with torch.inference_mode(), torch_single_threaded():
-        found: Frames = conformer([torch.from_numpy(frames)])[0].numpy()
+        found: Frames = conformer([_on_device_of(conformer, frames)])[0].float().cpu().numpy()
     return found
+
+
+def _said(vocoder: Vocoder, frames: Frames) -> Waveform:
+    """Return the waveform that a vocoder makes of frames: a hop of samples for each."""
+    with torch.inference_mode(), torch_single_threaded():
+        found: Waveform = vocoder.of_utterance(_on_device_of(vocoder, frames)).float().cpu().numpy()
+    return found
+
+
+def _on_device_of(module: nn.Module, frames: Frames) -> Tensor:
+    return torch.from_numpy(frames).to(next(module.parameters()).device)
 
 
 def least_samples(spec: FeatureSpec) -> int:

@@ -1,4 +1,4 @@
-"""`vocable anonymize fit-codebooks|import-codebooks|convert`."""
+"""`vocable anonymize fit-codebooks|import-codebooks|convert|voiceprivacy`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from cyclopts import Parameter
 from vocable.cli.given_options import spelled
 from vocable.cli.options import Audio, Part, Running
 from vocable.cli.tables import print_table, report_others, report_skipped
+from vocable.cli.voice_options import Voices
+from vocable.cli.voiceprivacy import voiceprivacy
 from vocable.errors import InputError
 from vocable.features.encoder_layer import EncoderFile, Precision, resolved_precision
 from vocable.models.config import WaveformNormalization
 from vocable.recipes.corpus import CorpusSettings
-from vocable.recipes.fleet_fitting import FleetFrames, FleetSettings, check_name
+from vocable.recipes.fleet_fitting import FleetFrames, FleetSettings, check_name, speakers_in_each
+
+__all__ = ["convert", "fit_codebooks", "import_codebooks", "voiceprivacy"]
 
 Speakers = Annotated[str, Parameter(name=["--speakers-per-codebook"])]
 
@@ -91,7 +95,7 @@ def fit_codebooks(
     check_name(out)
     settings = FleetSettings(
         clusters=clusters,
-        speakers_per_codebook=_each(speakers_per_codebook),
+        speakers_per_codebook=speakers_in_each(speakers_per_codebook, "--speakers-per-codebook"),
         grouping=grouping,
         half=dtype == "float16",
         note=note,
@@ -163,12 +167,7 @@ def convert(
     codebooks: Path,
     codebook_speakers: str | None = None,
     out: Path,
-    model: Path | None = None,
-    encoder: str | None = None,
-    vocoder: Path | None = None,
-    per: Literal["audio", "frame"] = "audio",
-    stride: int = 1,
-    codebooks_used: int | None = None,
+    voices: Voices = Voices(),
     exclude_own_speaker: bool = False,
     key: Path | None = None,
     draw: Literal["keyed", "reference"] = "keyed",
@@ -200,18 +199,6 @@ def convert(
         Who speaks there, as --speakers says of the audio to convert; by default the same.
     out
         Folder for the files.
-    model
-        A detokenizer, such as SEF-MK's librispeech_conformer_e_50.pth. Codebooks of cepstra need none.
-    encoder
-        The checkpoint that the codebooks are of; with --model.
-    vocoder
-        Another vocoder than the model's, such as knn-vc's g_02500000.pt.
-    per
-        audio: a codebook for each file; frame: one for every --stride frames.
-    stride
-        Frames: of 20 ms with WavLM, of 10 ms without a model.
-    codebooks_used
-        Draw from so many of the codebooks, which the key chooses, or without one the codebooks themselves; by default from all.
     exclude_own_speaker
         Never draw a codebook that the speaker of the file is in; --speakers says who that is.
     key
@@ -237,14 +224,13 @@ def convert(
     from vocable.recipes.fleet_fitting import fit_fleet
     from vocable.recipes.sources import opened_sources
 
-    if per == "audio" and spelled(["stride"]):
-        raise InputError("--stride goes with --per frame: give that, or leave it out")
+    settings = voices.settings()
     if draw == "reference" and key is not None:
         raise InputError("--draw reference is everybody's draw and takes no --key: leave one of them out")
     work = running.work(part.nshard, part.rank)
     fleet = codebooks
     if codebooks.is_dir() or (codebooks.is_file() and codebooks.suffix != ".safetensors"):
-        if model is not None:
+        if voices.model is not None:
             raise InputError(f"--codebooks {codebooks}: with --model, fit them first, with 'vocable anonymize fit-codebooks'")
         fleet = out / "codebooks.safetensors"
         pool = replace(audio, speakers=codebook_speakers or audio.speakers)
@@ -260,9 +246,8 @@ def convert(
     elif codebook_speakers is not None:
         raise InputError("--codebook-speakers goes with --codebooks that are audio: leave it out")
     conversion = Conversion(
-        codebooks=fleet, model=model, encoder=encoder, vocoder=vocoder, per=per, stride=stride, used=codebooks_used,
-        own_left_out=exclude_own_speaker, match_length=match_length, draw=draw, key=None if key is None else read_key(key),
-        write_draw=write_draw, compared=compare,
+        codebooks=fleet, own_left_out=exclude_own_speaker, match_length=match_length, draw=draw,
+        key=None if key is None else read_key(key), write_draw=write_draw, compared=compare, **settings,
     )  # fmt: skip
     with opened_sources([first, *more], out, audio, kept=not dry_run) as source:
         if dry_run:
@@ -277,11 +262,3 @@ def convert(
     already = ", done already" if done.was_done else ""
     print(f"{done.out}: {done.utterances:,} utterances, {done.seconds / 60:,.1f} minutes{already}")
     report_skipped(done.skipped, done.record)
-
-
-def _each(value: str) -> int | None:
-    if value == "all":
-        return None
-    if not value.isdecimal():
-        raise InputError(f"--speakers-per-codebook {value}: give a number, or all")
-    return int(value)

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from vocable.artefacts.writing import write_text
-from vocable.cli.evaluate_anonymity import intelligibility, privacy
+from vocable.cli.evaluate_anonymity import anonymization, intelligibility, privacy
 from vocable.cli.evaluate_syllables import boundaries, ssabx, syllables
+from vocable.cli.evaluate_voiceprivacy import voiceprivacy
 from vocable.cli.options import Audio, Frames, Names, Numbers, Running, check_together
 from vocable.cli.tables import bars, print_columns, print_table, report_skipped
 from vocable.errors import InputError
@@ -22,7 +23,8 @@ from vocable.recipes.scoring import Truth, score_units
 from vocable.units.label_files import read_units
 
 __all__ = [
-    "agreement", "boundaries", "frames", "intelligibility", "layers", "privacy", "ssabx", "syllables", "units",
+    "agreement", "anonymization", "boundaries", "frames", "intelligibility", "layers", "privacy", "ssabx", "syllables", "units",
+    "voiceprivacy",
 ]  # fmt: skip
 
 

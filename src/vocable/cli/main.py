@@ -52,6 +52,7 @@ GROUPS = {
             "hubert": "Train a HuBERT on labels, or go on where an earlier run of the same command was ended.",
             "melhubert": "Train a MelHuBERT: HuBERT on log-mel frames, of 20 or 10 ms.",
             "detokenizer": "Train a detokenizer, which makes frames of their centroids, for voice anonymization.",
+            "vocoder": "Train a vocoder, HiFi-GAN's, which makes speech of frames, for voice anonymization.",
             "sdhubert": "Train an SD-HuBERT: sentences told by a student as its own slower self tells them, from which syllables "
             "emerge.",
         },
@@ -82,6 +83,10 @@ GROUPS = {
             "two attackers.",
             "intelligibility": "Say how much of what is said a recogniser gets: errors of words and characters, with "
             "intervals, and how pitch is kept.",
+            "anonymization": "Compare conditions of anonymization: each is made and judged, and all come into one table, with "
+            "intervals over speakers.",
+            "voiceprivacy": "Score the trials of the VoicePrivacy challenge: equal error rates with intervals over speakers, for "
+            "two attackers.",
             "ssabx": "Say how often an encoder describes a clip more like another speaker's of the same words than like other "
             "words.",
         },
@@ -93,6 +98,8 @@ GROUPS = {
             "import-codebooks": "Put codebooks that there are (joblib's, pickles, .npy, ours) into one file; nothing in them "
             "is run.",
             "convert": "Convert audio: one codebook for each file, or one for each stretch of frames.",
+            "voiceprivacy": "Convert the VoicePrivacy challenge's data sets, folders in Kaldi's form, into others with speech, "
+            "wav.scp and tables.",
         },
     ),
     "fairseq": (

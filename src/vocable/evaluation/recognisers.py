@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import numpy as np
 
 from vocable.audio.decoding import Waveform
+from vocable.errors import InputError
 from vocable.evaluation.own_functions import imported, own_function
 
 SAMPLE_RATE = 16_000
@@ -31,7 +33,14 @@ def recogniser(name: str) -> Recogniser:
 
 
 def _faster_whisper(model: str) -> Recogniser:
-    whisper = imported("faster_whisper", "faster-whisper").WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=1)
+    package = imported("faster_whisper", "faster-whisper")
+    try:
+        whisper = package.WhisperModel(os.path.expanduser(model), device="cpu", compute_type="int8", cpu_threads=1)
+    except (ValueError, OSError, RuntimeError) as error:  # whatever the package, the Hub or the file has to say
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"faster-whisper:{model} can't be had ({said:.200}): give a model's folder, or a name when the Hub can be reached"
+        ) from error
 
     def write_down(waveform: Waveform) -> str:
         segments, _ = whisper.transcribe(waveform, language="en", beam_size=1, without_timestamps=True)

@@ -44,7 +44,15 @@ def word_errors(said: Sequence[str], heard: Sequence[str], speakers: Sequence[st
     Raises:
         InputError: nothing was said.
     """
-    return _rate([normalized(text).split() for text in said], [normalized(text).split() for text in heard], speakers)
+    return _rate(_words(said), _words(heard), speakers)
+
+
+def drawn_word_errors(said: Sequence[str], heard: Sequence[str], speakers: Sequence[str] | None = None) -> NDArray[np.float64]:
+    """Return the word error rates of many draws of speakers, always the same ones, NaN where nothing was said; of shape (draws,).
+
+    The arguments are those of `word_errors`.
+    """
+    return _drawn(*_counts(_words(said), _words(heard)), speakers)
 
 
 def character_errors(said: Sequence[str], heard: Sequence[str], speakers: Sequence[str] | None = None) -> ErrorRate:
@@ -82,15 +90,29 @@ def pitch_correlation(one: NDArray[np.floating], other: NDArray[np.floating]) ->
     return float(((logs[0] - logs[0].mean()) * (logs[1] - logs[1].mean())).mean() / spread) if spread > 0 else float("nan")
 
 
+def _words(texts: Sequence[str]) -> list[list[str]]:
+    return [normalized(text).split() for text in texts]
+
+
 def _rate(said: list[list[str]], heard: list[list[str]], speakers: Sequence[str] | None) -> ErrorRate:
+    errors, counts = _counts(said, heard)
+    low, high = interval(_drawn(errors, counts, speakers))
+    return ErrorRate(float(errors.sum() / counts.sum()), low, high, int(errors.sum()), int(counts.sum()))
+
+
+def _counts(said: list[list[str]], heard: list[list[str]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the errors in each utterance, and how much was said."""
     errors = np.array([edit_distance(one, other) for one, other in zip(said, heard, strict=True)], np.int64)
     counts = np.array([len(text) for text in said], np.int64)
     if not counts.sum():
         raise InputError("nothing was said in any of the utterances: an error rate needs words")
-    names, own = np.unique(speakers if speakers is not None else np.arange(len(said)), return_inverse=True)
+    return errors, counts
+
+
+def _drawn(errors: NDArray[np.int64], counts: NDArray[np.int64], speakers: Sequence[str] | None) -> NDArray[np.float64]:
+    names, own = np.unique(speakers if speakers is not None else np.arange(len(errors)), return_inverse=True)
     of_speaker = np.stack([np.bincount(own, values, len(names)) for values in (errors, counts)])
     drawn = np.random.default_rng(0).integers(0, len(names), (DRAWS, len(names)))
     totals = of_speaker[:, drawn].sum(axis=2)
-    rates = totals[0][totals[1] > 0] / totals[1][totals[1] > 0]
-    low, high = interval(rates)
-    return ErrorRate(float(errors.sum() / counts.sum()), low, high, int(errors.sum()), int(counts.sum()))
+    rates: NDArray[np.float64] = np.where(totals[1] > 0, totals[0] / np.maximum(totals[1], 1), np.nan)
+    return rates

@@ -17,6 +17,7 @@ from vocable.errors import InputError
 from vocable.evaluation.intervals import DRAWS, interval
 
 Scores = NDArray[np.float64]
+_AT_ONCE = 1 << 16  # trials, whose descriptions are multiplied together
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,34 @@ class Trials:
             raise InputError("verification needs several speakers, of whom one at least has two utterances: give more audio")
         return made
 
+    @classmethod
+    def listed(
+        cls, listed: Sequence[tuple[str, str]], enrolled: Sequence[str], names: Sequence[str], speakers: Sequence[str]
+    ) -> Trials:
+        """Return the trials of a list: of speakers, each enrolled by one description of all their utterances, and utterances.
+
+        Args:
+            listed: a speaker and an utterance each.
+            enrolled: speakers, as their descriptions are ordered.
+            names: of the tried utterances.
+            speakers: of each of these.
+
+        Raises:
+            InputError: there are no trials of one speaker, or none of two.
+            KeyError: a speaker or an utterance isn't there.
+        """
+        first, second = ({name: row for row, name in enumerate(side)} for side in (enrolled, names))
+        pairs = np.array([(first[who], second[name]) for who, name in listed], np.int64).reshape(-1, 2)
+        made = cls(tuple(enrolled), tuple(speakers), pairs)
+        if not made.targets.any() or made.targets.all():
+            raise InputError("verification needs trials of one speaker, and of two: give a list with both")
+        return made
+
+    def repeated(self, times: int) -> Trials:
+        """Return the same trials several times over, each time of utterances of their own, which follow those before."""
+        pairs = [self.pairs + np.array([len(self.enrolled), len(self.tried)]) * at for at in range(times)]
+        return Trials(self.enrolled * times, self.tried * times, np.concatenate(pairs))
+
     @property
     def targets(self) -> NDArray[np.bool_]:
         """Which trials are of one speaker, of shape (trials,)."""
@@ -67,7 +96,8 @@ class Trials:
             tried: of shape (utterances, dim).
         """
         one, other = (_unit(values) for values in (enrolled, tried))
-        found: Scores = (one @ other.T)[self.pairs[:, 0], self.pairs[:, 1]]
+        parts = (self.pairs[first : first + _AT_ONCE] for first in range(0, len(self.pairs), _AT_ONCE))
+        found: Scores = np.concatenate([np.einsum("td,td->t", one[part[:, 0]], other[part[:, 1]]) for part in parts])
         return found
 
 
@@ -98,35 +128,42 @@ def equal_error_rate(scores: Scores, targets: NDArray[np.bool_]) -> float:
         raise InputError("an equal error rate needs trials of one speaker, and of two")
     if not np.isfinite(scores).all():
         raise InputError("some of the scores are no numbers: look what the verifier returns")
-    return _rate(*_in_order(scores), targets, np.ones(len(scores)))
+    order, edges = _in_order(scores)
+    return _rate(edges, targets[order], np.ones(len(scores)))
 
 
 def scored_trials(trials: Trials, scores: Scores, seed: int = 0) -> EqualErrorRate:
-    """Return the equal error rate of trials, with an interval over speakers.
+    """Return the equal error rate of trials, with an interval over speakers; the arguments are those of `drawn_rates`."""
+    targets = trials.targets
+    low, high = interval(drawn_rates(trials, scores, seed))
+    return EqualErrorRate(equal_error_rate(scores, targets), low, high, int(targets.sum()), int((~targets).sum()))
+
+
+def drawn_rates(trials: Trials, scores: Scores, seed: int = 0) -> NDArray[np.float64]:
+    """Return the equal error rates of many draws of speakers, NaN where one has no trials of both kinds; of shape (draws,).
 
     Speakers are drawn with replacement; a trial counts as often as both of its speakers were drawn (of one speaker: as often as
-    that one was).
+    that one was). The draws of one seed are of the same speakers, so that rates of two conditions can be compared one by one.
 
     Args:
         trials: pairs of utterances.
         scores: of each.
         seed: of the draws.
     """
-    targets = trials.targets
-    names = sorted({*trials.enrolled, *trials.tried})
-    number = {name: at for at, name in enumerate(names)}
-    first = np.array([number[name] for name in trials.enrolled])[trials.pairs[:, 0]]
-    second = np.array([number[name] for name in trials.tried])[trials.pairs[:, 1]]
-    generator = np.random.default_rng(seed)
     order, edges = _in_order(scores)
-    rates = []
-    for _ in range(DRAWS):
-        drawn = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names))
-        times = np.where(targets, drawn[first], drawn[first] * drawn[second])
+    targets = trials.targets[order]
+    spoken = [np.array(side)[trials.pairs[order, at]] for at, side in enumerate((trials.enrolled, trials.tried))]
+    names, number = np.unique(np.concatenate(spoken), return_inverse=True)  # of whoever is in a trial
+    first, second = np.split(number, 2)
+    generator = np.random.default_rng(seed)
+    rates = np.full(DRAWS, np.nan)
+    for draw in range(DRAWS):
+        drawn = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names)).astype(np.float64)
+        times = drawn[first]
+        times = np.where(targets, times, times * drawn[second])
         if times[targets].any() and times[~targets].any():
-            rates.append(_rate(order, edges, targets, times.astype(np.float64)))
-    low, high = interval(rates)
-    return EqualErrorRate(equal_error_rate(scores, targets), low, high, int(targets.sum()), int((~targets).sum()))
+            rates[draw] = _rate(edges, targets, times)
+    return rates
 
 
 def _in_order(scores: Scores) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -136,9 +173,9 @@ def _in_order(scores: Scores) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return order, np.concatenate([[0], np.flatnonzero(np.diff(ordered) > 0) + 1, [len(scores)]])
 
 
-def _rate(order: NDArray[np.intp], edges: NDArray[np.intp], targets: NDArray[np.bool_], times: NDArray[np.float64]) -> float:
-    """Return the equal error rate of trials that count so many times."""
-    rejected, below = (np.concatenate([[0.0], np.cumsum(times[order] * kind[order])])[edges] for kind in (targets, ~targets))
+def _rate(edges: NDArray[np.intp], targets: NDArray[np.bool_], times: NDArray[np.float64]) -> float:
+    """Return the equal error rate of trials, in the order of their scores, that count so many times."""
+    rejected, below = (np.concatenate([[0.0], np.cumsum(times * kind)])[edges] for kind in (targets, ~targets))
     rejected, accepted = rejected / rejected[-1], 1 - below / below[-1]
     at = int(np.argmax(rejected >= accepted))  # the difference grows with the threshold, from -1 to 1
     gap = (rejected - accepted)[[at - 1, at]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,54 +10,74 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vocable.anonymization.speech_parts import taken_apart
-from vocable.audio.decoding import Waveform, read_waveform
-from vocable.audio.manifest import Manifest, Utterance
+from vocable.audio.faults import Skipped
+from vocable.audio.kaldi_sets import KaldiSet, is_kaldi_set
+from vocable.audio.manifest import Manifest
 from vocable.errors import InputError
-from vocable.evaluation.recognisers import Recogniser
 from vocable.evaluation.recognition import ErrorRate, character_errors, pitch_correlation, word_errors
 from vocable.evaluation.verification import EqualErrorRate, Trials, scored_trials
-from vocable.evaluation.verifiers import SAMPLE_RATE, Verifier
 from vocable.execution.engine import Engine, Work
-from vocable.execution.progress import progress
-from vocable.recipes.corpus import CorpusSettings, open_corpus, require_source, require_usable
+from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_source, require_usable
+from vocable.recipes.judging import Judging
+from vocable.recipes.row_files import row_of, write_rows
 from vocable.recipes.workplace import NAME
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Utterances as they were, and as they are said now."""
+    """Utterances as they were, and as they are said now, row by row."""
 
-    originals: list[tuple[Manifest, Utterance]]
-    anonymized: list[tuple[Manifest, Utterance]]
+    originals: Manifest
+    anonymized: Manifest
     missing: list[str]
     """Originals of which nothing was made."""
+    skipped: list[Skipped]
+    """Files of both sides that couldn't be used."""
 
     @classmethod
     def read(cls, originals: Path, anonymized: Path, corpus: CorpusSettings, folder: Path) -> Pairs:
-        """Find utterances of one name in two folders or manifests.
+        """Find utterances of one name in two folders, data sets in Kaldi's form, or manifests.
 
         Raises:
             InputError: none is in both.
         """
-        sides = [_opened(source, corpus, folder) for source in (originals, anonymized)]
-        there = {item.id: item for item in sides[1]}
-        found = [(item, there[item.id]) for item in sides[0] if item.id in there]
-        if not found:
+        opened = [_opened(source, corpus, folder) for source in (originals, anonymized)]
+        before, now = (side.manifest for side in opened)
+        there = {name: row for row, name in enumerate(now.ids)}
+        rows = [row for row, name in enumerate(before.ids) if name in there]
+        if not rows:
             raise InputError(f"{anonymized} has no utterance that {originals} has: give what was made of it")
-        missing = [item.id for item in sides[0] if item.id not in there]
-        return cls([(sides[0], one) for one, _ in found], [(sides[1], other) for _, other in found], missing)
+        missing = [name for name in before.ids if name not in there]
+        kept = before.select(rows)
+        return cls(
+            kept, now.select([there[name] for name in kept.ids]), missing, [item for side in opened for item in side.skipped]
+        )
 
-    @property
-    def names(self) -> list[str]:
-        """Of the utterances."""
-        return [item.id for _, item in self.originals]
 
-    @property
-    def speakers(self) -> list[str] | None:
-        """Who speaks each; None where nobody says it."""
-        named = [item.speaker for _, item in self.originals]
-        return None if None in named else [str(name) for name in named]
+def speakers_of(manifest: Manifest) -> list[str] | None:
+    """Return who speaks each utterance; None where nobody says it."""
+    named = [item.speaker for item in manifest]
+    return None if None in named else [str(name) for name in named]
+
+
+def trials_of(manifest: Manifest, groups: Sequence[str] | None = None) -> Trials:
+    """Return all pairs of utterances.
+
+    Args:
+        manifest: of the utterances.
+        groups: of each, such as genders, within which trials are made.
+
+    Raises:
+        InputError: nobody says who speaks, or there are too few.
+    """
+    if (speakers := speakers_of(manifest)) is None:
+        raise InputError(
+            "who speaks isn't known: give --speakers (in a file of conditions audio.speakers) with a pattern such as "
+            "'{speaker}/*', or a table"
+        )
+    return Trials.of(manifest.ids, speakers, groups)
 
 
 @dataclass(frozen=True)
@@ -103,57 +123,58 @@ class IntelligibilityScores:
         return [*rows, {"errors in": "correlation of pitch", "rate": f"{self.pitch:.3f}", "95 % of draws": ""}]
 
 
-def score_privacy(pairs: Pairs, describe: Verifier, groups: Sequence[str] | None = None) -> PrivacyScores:
+def score_privacy(pairs: Pairs, verifier: str, judging: Judging, groups: Sequence[str] | None = None) -> PrivacyScores:
     """Score how well speakers are hidden.
 
     Args:
         pairs: of utterances.
-        describe: the verifier.
-        groups: such as genders, within which trials are made.
+        verifier: its name.
+        judging: where it works.
+        groups: of utterances, such as genders, within which trials are made.
 
     Raises:
         InputError: nobody says who speaks, or there are too few.
     """
-    if (speakers := pairs.speakers) is None:
-        raise InputError("who speaks isn't known: give --speakers with a pattern such as '{speaker}/*', or a table")
-    trials = Trials.of(pairs.names, speakers, groups)
-    before, now = (_described(side, describe) for side in (pairs.originals, pairs.anonymized))
+    trials = trials_of(pairs.originals, groups)
+    before, now = (judging.described(side, verifier) for side in (pairs.originals, pairs.anonymized))
     original, ignorant, informed = (
         scored_trials(trials, trials.scores(one, other)) for one, other in ((before, before), (before, now), (now, now))
     )
-    return PrivacyScores(original, ignorant, informed, len(pairs.names))
+    return PrivacyScores(original, ignorant, informed, len(pairs.originals))
 
 
 def score_intelligibility(
-    pairs: Pairs, write_down: Recogniser, transcripts: dict[str, str] | None = None
+    pairs: Pairs, recogniser: str, judging: Judging, transcripts: dict[str, str] | None = None
 ) -> IntelligibilityScores:
     """Score what is left of what is said.
 
     Args:
         pairs: of utterances.
-        write_down: the recogniser.
+        recogniser: its name.
+        judging: where it works.
         transcripts: of the utterances, by name; without them, what the recogniser reads out of the originals counts as said.
 
     Raises:
         InputError: an utterance has no transcript.
     """
-    given = None if transcripts is None else [_transcript(name, transcripts) for name in pairs.names]
-    speakers = pairs.speakers
-    sides = ((pairs.originals, "originals"), (pairs.anonymized, "anonymized speech"))
-    read = [[_text(write_down(waveform)) for waveform in _waveforms(side, what)] for side, what in sides]
+    given = None if transcripts is None else transcripts_of(pairs.originals, transcripts)
+    speakers = speakers_of(pairs.originals)
+    read = [judging.read(side, recogniser) for side in (pairs.originals, pairs.anonymized)]
     said = read[0] if given is None else given
-    pitch = [
-        pitch_correlation(taken_apart(one).pitch, taken_apart(other).pitch)
-        for one, other in zip(_waveforms(pairs.originals, "pitch"), _waveforms(pairs.anonymized, "pitch"), strict=True)
-    ]
-    known = [value for value in pitch if np.isfinite(value)]
     return IntelligibilityScores(
         word_errors(said, read[1], speakers),
         character_errors(said, read[1], speakers),
         None if transcripts is None else word_errors(said, read[0], speakers),
-        float(np.mean(known)) if known else float("nan"),
-        len(pairs.names),
+        mean_pitch_correlation(judging.pitches(pairs.originals), judging.pitches(pairs.anonymized)),
+        len(pairs.originals),
     )
+
+
+def mean_pitch_correlation(before: Sequence[Values], now: Sequence[Values]) -> float:
+    """Return the mean correlation of the pitch of utterances, of those where it is known; NaN if it is nowhere."""
+    found = [pitch_correlation(one, other) for one, other in zip(before, now, strict=True)]
+    known = [value for value in found if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def read_transcripts(source: Path) -> dict[str, str]:
@@ -180,6 +201,15 @@ def read_transcripts(source: Path) -> dict[str, str]:
     return found | {name: texts.pop() for name, texts in last.items() if name not in found and len(texts) == 1}
 
 
+def transcripts_of(manifest: Manifest, transcripts: dict[str, str]) -> list[str]:
+    """Return the transcript of each utterance.
+
+    Raises:
+        InputError: one has none.
+    """
+    return [_transcript(name, transcripts) for name in manifest.ids]
+
+
 def _transcript(name: str, transcripts: dict[str, str]) -> str:
     found = transcripts.get(name, transcripts.get(_last(name)))
     if found is None:
@@ -189,47 +219,56 @@ def _transcript(name: str, transcripts: dict[str, str]) -> str:
     return found
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"the recogniser returned {value!r:.60} where text was wanted: let it return a str")
-    return value
-
-
 def _last(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
-def _described(side: list[tuple[Manifest, Utterance]], describe: Verifier) -> NDArray[np.floating[Any]]:
-    found: list[NDArray[np.floating[Any]]] = []
-    for (_, item), waveform in zip(side, _waveforms(side, "speakers"), strict=True):
-        made = np.asarray(describe(waveform))
-        if (
-            made.ndim != 1
-            or made.dtype.kind not in "fiu"
-            or not np.isfinite(made).all()
-            or made.shape != (found or [made])[0].shape
-        ):
-            raise InputError(
-                f"the verifier returned what describes nobody for {item.id}: let it return finite numbers, equally many"
-            )
-        found.append(made)
-    return np.stack(found)
-
-
-def _waveforms(side: list[tuple[Manifest, Utterance]], what: str) -> Iterator[Waveform]:
-    """Yield the waveform of each utterance."""
-    with progress(what, float(len(side)), "utterances") as shown:
-        for manifest, item in side:
-            yield read_waveform(manifest.where(item), SAMPLE_RATE, item.channel)
-            shown.advance(1)
-
-
-def _opened(source: Path, corpus: CorpusSettings, folder: Path) -> Manifest:
+def _opened(source: Path, corpus: CorpusSettings, folder: Path) -> Corpus:
     require_source(source)
+    if is_kaldi_set(source):
+        listed = write_rows(folder / NAME, "listed", map(row_of, KaldiSet(source).utterances()))
+    else:
+        listed = source
     with Engine(Work()) as engine:
-        opened = open_corpus(source, corpus, engine, folder / NAME)
+        opened = open_corpus(listed, corpus, engine, folder / NAME)
     require_usable(opened, source)
-    return opened.manifest
+    return opened
+
+
+def grouped(path: Path, speakers: Sequence[str]) -> list[str]:
+    """Return the group of each utterance's speaker.
+
+    Args:
+        path: a file of lines 'speaker group'.
+        speakers: of the utterances.
+
+    Raises:
+        InputError: it can't be read, or lacks a speaker.
+    """
+    try:
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read as text ({error}): give lines 'speaker group'") from error
+    if wrong := next((number for number, line in enumerate(lines, 1) if len(line) != 2), None):
+        raise InputError(f"{path} line {wrong} should be a speaker and a group")
+    known = dict(lines)
+    if lacking := next((name for name in speakers if name not in known), None):
+        raise InputError(f"{path} doesn't say which group {lacking} belongs to: add it")
+    return [known[name] for name in speakers]
+
+
+def percent(rate: float, low: float, high: float) -> str:
+    """Return a rate with its bounds as people write it."""
+    return f"{rate:.1%} ({low:.1%} – {high:.1%})"
+
+
+def finite(value: Any) -> Any:
+    """Return a value with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _interval(name: str, rate: float, low: float, high: float) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import soundfile
 
-from vocable.anonymization.anonymizer import Anonymizer, AsPlanned, ByKey, Draw, Per, VoiceParts
+from vocable.anonymization.anonymizer import Anonymizer, AsPlanned, ByKey, Draw, Kept, Per, VoiceParts
 from vocable.anonymization.draw import KeyedDraw, Plan, ReferenceDraw, require_used, segment_count
 from vocable.anonymization.voices import least_samples
 from vocable.artefacts.feature_spec import FeatureSpec
@@ -64,12 +64,25 @@ class Conversion:
     """Beside each file, one that names its codebooks."""
     compared: bool = False
     """Put some originals on the page to listen to."""
+    voices: Path | None = None
+    """Other codebooks of cepstra, of whose speakers mean and pitch are drawn."""
+    keeps: tuple[Kept, ...] = ()
+    """What stays as it was, for comparison."""
+    distance: float | None = None
+    """Of voices of cepstra from the usual one, as a multiple; by default 1.4."""
 
     def __post_init__(self) -> None:
         if self.stride < 1:
             raise InputError(f"--stride {self.stride}: give 1 or more frames")
         if self.draw == "reference" and self.own_left_out:
             raise InputError("--draw reference doesn't look at who speaks: leave --exclude-own-speaker out, or the draw")
+        if self.draw == "reference" and self.voices is not None:
+            raise InputError("--draw reference draws no voices beside codebooks: leave one of them out")
+
+    @property
+    def voice_fleet(self) -> Fleet | None:
+        """The codebooks of whose speakers mean and pitch are drawn, where they are others."""
+        return None if self.voices is None else read_fleet(self.voices)
 
 
 @dataclass(frozen=True)
@@ -110,13 +123,14 @@ def convert_speech(
         InputError: nothing to convert, parts that don't go together, or something else stands there.
     """
     require_source(source)
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise InputError(
-            f"--out {out} lies in {source}, where the next run would take it for more to convert: give another folder"
-        )
+    require_outside(source, out)
     fleet = read_fleet(conversion.codebooks)
     check_draw(conversion, fleet)
-    parts = VoiceParts.of(fleet, conversion.model, conversion.encoder, conversion.vocoder)
+    parts = VoiceParts.of(
+        fleet, conversion.model, conversion.encoder, conversion.vocoder, conversion.voice_fleet, conversion.distance
+    )
+    if conversion.keeps and parts.encoder is not None:
+        raise InputError("what is kept of a voice is a matter of cepstra: leave keeps out, or take codebooks of these")
     spec = parts.spec
     corpus = replace(corpus, sample_rate=spec.sample_rate)
     folder = open_workplace(out)
@@ -158,6 +172,18 @@ def convert_speech(
     return Converted(out, len(rows), seconds, skipped, record, was_done=was_done)
 
 
+def require_outside(source: Path, out: Path) -> None:
+    """Refuse to write among what is read.
+
+    Raises:
+        InputError: the folder lies in the other.
+    """
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise InputError(
+            f"--out {out} lies in {source}, where the next run would take it for more to convert: give another folder"
+        )
+
+
 def _described(conversion: Conversion, parts: VoiceParts) -> dict[str, Any]:
     """Return what results depend on, and everybody may know."""
     return {
@@ -165,6 +191,9 @@ def _described(conversion: Conversion, parts: VoiceParts) -> dict[str, Any]:
         "own_left_out": conversion.own_left_out, "match_length": conversion.match_length, "draw": conversion.draw,
         "model": None if parts.model is None else parts.model.digest,
         "vocoder": None if parts.vocoder is None else parts.vocoder.digest,
+        **({} if parts.voices is None else {"voices": parts.voices.digest}),
+        **({"keeps": conversion.keeps} if conversion.keeps else {}),
+        **({"distance": parts.distance} if parts.encoder is None else {}),
     }  # fmt: skip
 
 
@@ -187,6 +216,8 @@ def check_draw(conversion: Conversion, fleet: Fleet) -> None:
     require_used(conversion.used, len(fleet))
     if conversion.draw == "keyed":
         KeyedDraw(fleet.names, fleet.speakers, b"", conversion.used, conversion.own_left_out)
+        if (voices := conversion.voice_fleet) is not None:
+            KeyedDraw(voices.names, voices.speakers, b"", own_left_out=conversion.own_left_out)
 
 
 def _plans(conversion: Conversion, manifest: Manifest, spec: FeatureSpec, codebooks: int) -> dict[str, Plan] | None:
@@ -214,7 +245,7 @@ class _ConvertBlocks:
 
     def open(self, device: str) -> Callable[[Block], Payload]:
         conversion = self.conversion
-        fleet = read_fleet(conversion.codebooks)
+        fleet, voices = read_fleet(conversion.codebooks), conversion.voice_fleet
         draw: Draw
         if self.plans is not None:
             draw = AsPlanned(self.plans)
@@ -222,10 +253,14 @@ class _ConvertBlocks:
             assert conversion.key is not None
             subset = fleet.digest.encode() if self.keyless else None
             keyed = KeyedDraw(fleet.names, fleet.speakers, conversion.key, conversion.used, conversion.own_left_out, subset)
-            draw = ByKey(keyed)
+            left = conversion.own_left_out
+            draw = ByKey(
+                keyed, None if voices is None else KeyedDraw(voices.names, voices.speakers, conversion.key, own_left_out=left)
+            )
         anonymizer = Anonymizer(
             fleet, conversion.model, encoder=conversion.encoder, vocoder=conversion.vocoder, per=conversion.per,
-            stride=conversion.stride, draw=draw, match_length=conversion.match_length, device=device,
+            stride=conversion.stride, draw=draw, voices=voices, keeps=conversion.keeps, distance=conversion.distance,
+            match_length=conversion.match_length, device=device,
         )  # fmt: skip
         pipeline = FramePipeline(replace(anonymizer.voice.spec, receptive_field=least_samples(anonymizer.voice.spec)))
 

@@ -63,7 +63,8 @@ def plan_conversion(source: Path, conversion: Conversion, corpus: CorpusSettings
     manifest = opened.manifest
     if conversion.own_left_out and any(item.speaker is None for item in manifest):
         raise InputError("who speaks isn't known, so own codebooks can't be left out: give --speakers")
-    loaded = 0 if conversion.model is None else TORCH_BYTES + 3 * conversion.model.stat().st_size
+    files = [item for item in (conversion.model, conversion.vocoder) if item is not None]
+    loaded = TORCH_BYTES + 3 * sum(item.stat().st_size for item in files) if files else 0
     return Plan(
         utterances=len(manifest),
         frames=sum(-(-count // spec.hop) for count in manifest.samples.tolist()),

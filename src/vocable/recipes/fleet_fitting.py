@@ -66,6 +66,23 @@ class FleetSettings:
             raise InputError(f"--seed {self.seed}: give 0 or more")
 
 
+def speakers_in_each(value: str, name: str) -> int | None:
+    """Return how many speakers go into a codebook; None for all.
+
+    Args:
+        value: a number, or all.
+        name: of the option, for the message.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if value == "all":
+        return None
+    if not value.isdecimal():
+        raise InputError(f"{name} {value}: give a number, or all")
+    return int(value)
+
+
 @dataclass(frozen=True)
 class MadeFleet:
     """What became of a fit."""
