@@ -85,10 +85,6 @@ def compare_conditions(settings: ConditionsSettings, out: Path, work: Work, over
         claim = Claim.of(folder, "conditions", made_from, [out / FILE, out / TABLE, out / PAGE])
         claim.check(overwrite)
         truth = Truth.of(opened.manifest, asked.groups, given)
-        for item in settings.conditions:
-            for path in (item.model, item.vocoder):
-                if path is not None:
-                    read_detokenizer(path).check()
         fleets = {name: _fleet(name, item, out, work, overwrite) for name, item in settings.codebooks.items()}
         conversions = {
             item.name: _conversions(item, settings, fleets) for item in settings.conditions if item.codebooks is not None
@@ -142,13 +138,26 @@ def _made_from(
         for parts in [{"file": item.file, "audio": item.audio}]
     }
     groups = settings.audio.groups
+    conditions = [
+        {**plain_values(asdict(item)), "model": _digest_of_model(item.model), "vocoder": _digest_of_model(item.vocoder)}
+        for item in settings.conditions
+    ]
     return {
         "audio": audio, "codebooks": fleets, "judges": plain_values(asdict(settings.judges)),
         "judges_state": [state_of(settings.judges.verifier), state_of(settings.judges.recogniser)],
         "groups": None if groups is None else state(groups), "transcripts": digest_of(transcripts),
-        "conditions": plain_values([asdict(item) for item in settings.conditions]),
+        "conditions": conditions,
         "comparisons": plain_values([asdict(item) for item in settings.comparisons]),
     }  # fmt: skip
+
+
+def _digest_of_model(path: Path | None) -> str | None:
+    """Return what tells a model from others, once it is known that it can be used."""
+    if path is None:
+        return None
+    found = read_detokenizer(path)
+    found.check()
+    return found.digest
 
 
 def _fleet(name: str, asked: CodebooksSettings, out: Path, work: Work, overwrite: bool) -> Path:
@@ -217,7 +226,7 @@ def _write(
     counts = {"audio": originals.digest, "utterances": table.utterances, "skipped": table.skipped}
     write_header(folder / FILE, finite({"format": FORMAT, **said, **counts, **values}))
     differences = [item.row() for item in table.differences]
-    write_text(folder / TABLE, "\n".join([*_lines(table.rows()), "", *_lines(differences)]))
+    write_text(folder / TABLE, "\n".join([*_lines(table.rows()), "", *_lines(differences)]) + "\n")
     chosen = originals.select(spread(len(originals), judges.listened)).ids
     write_text(folder / PAGE, conditions_page(table.rows(), differences, chosen, heard, judges.listened_seconds))
 
