@@ -80,7 +80,7 @@ def main() -> None:
 
 def _error(mel: HifiganMel, made: Wave, said: Wave) -> float:
     with torch.inference_mode():
-        one, other = (mel(torch.from_numpy(np.ascontiguousarray(wave[: len(made)]))[None]) for wave in (made, said))
+        one, other = (mel(torch.from_numpy(np.ascontiguousarray(wave))[None]) for wave in (made, said))
         return float((one - other).abs().mean())
 
 
@@ -103,14 +103,14 @@ def _power_of_mel(said: Wave, mel: HifiganMel) -> Wave:
 
 def _griffin_lim(magnitudes: Wave, said: Wave) -> Wave:
     made: Wave = librosa.griffinlim(
-        magnitudes, n_iter=_ROUNDS, hop_length=_HOP, win_length=_POINTS, n_fft=_POINTS, length=len(said), random_state=0
+        magnitudes, n_iter=_ROUNDS, hop_length=_HOP, win_length=_POINTS, n_fft=_POINTS, random_state=0
     )
-    return made.astype(np.float32)
+    return np.pad(made, (0, max(0, len(said) - len(made))))[: len(said)].astype(np.float32)
 
 
 def _table(result: dict[str, Any]) -> str:
     lines = [
-        f"{result['utterances']} utterances, {result['seconds']:.0f} s, on {result['machine']['cpu']}",
+        f"{result['utterances']} utterances, {result['seconds']:.0f} s, on {result['machine']['processor']}",
         "",
         "| made by | error of log-mel frames | CPU s for a second |",
         "|---|---:|---:|",
