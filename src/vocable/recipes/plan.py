@@ -21,6 +21,7 @@ from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import duration
 from vocable.features.encoder_layer import EncoderFile
 from vocable.features.extractors import extractor_of
+from vocable.features.normalization import takes_speakers
 from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
 from vocable.recipes.codebooks import claim_with_audio, claim_with_stores
@@ -155,7 +156,7 @@ def plan_units(
     opened = opened_alone(source, replace(corpus, sample_rate=spec.sample_rate), work)
     require_speakers_for(codebook.normalization.scope, opened.manifest)
     pipeline = FramePipeline(base, context=spec.context, encoder=encoder)
-    statistics = int(codebook.normalization.scope == "speaker")
+    statistics = int(codebook.normalization.by_speaker and not codebook.normalization.speakers)
     return _plan(opened, pipeline, work, 1, statistics, clusters=len(codebook), forms=forms)
 
 
@@ -256,7 +257,7 @@ def _pipeline(frames: FrameChoice, corpus: CorpusSettings) -> FramePipeline:
 
 def _statistics(frames: FrameChoice) -> int:
     """Return how often all audio is gone through for statistics."""
-    return int(frames.normalize in ("corpus", "speaker"))
+    return int(frames.normalize == "corpus" or takes_speakers(frames.normalize))
 
 
 def part_of(work: Work) -> str:
