@@ -25,7 +25,7 @@ class FeatureSpec:
     """
 
     kind: str
-    """`mfcc`, `logmel` or `encoder`."""
+    """`mfcc`, `logmel`, `encoder` or `f0`."""
     dim: int
     """Values in a frame, context included."""
     hop: int

@@ -39,11 +39,14 @@ COMMANDS = {
 }
 GROUPS = {
     "features": (
-        "Dump frames to disk, in fairseq's format.",
+        "Dump frames to disk, in fairseq's format; label audio with pitch, and with who speaks.",
         {
             "mfcc": "Dump mel-frequency cepstra with deltas, 39 values every 10 ms, as fairseq's dump_mfcc_feature does.",
             "logmel": "Dump log mel energies every 10 ms.",
             "encoder": "Dump frames of a layer of an encoder: vocable features CHECKPOINT AUDIO --layer L.",
+            "f0": "Label audio with pitch: NAME.f0 with bins every 10 ms, -1 where nothing is voiced, and pitch in Hz as dumped "
+            "frames.",
+            "speakers": "Label audio with who speaks: NAME.spk with a name a row, -1 where nobody knows, and dict.spk.txt.",
         },
     ),
     "train": (

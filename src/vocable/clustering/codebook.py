@@ -37,8 +37,8 @@ class Codebook:
     Args:
         centroids: shape (clusters, dim); kept as float32.
         spec: what frames it is for; None for centroids imported without one.
-        normalization: what the frames' spec says of normalisation, with the statistics of the corpus or of the speakers if it is by
-            them; speakers without are normalised by their own utterances.
+        normalization: what the frames' spec says of normalisation, with the statistics of the corpus or of speakers if it is by
+            them; other speakers' frames are normalised by their own utterances.
         fit: how it was made, for `inspect`; its keys are free, but those that `inspect` reads hold what it expects.
         groups: of a codebook of two levels, the coarser unit that each centroid belongs to, of shape (clusters,).
 
@@ -254,7 +254,8 @@ def _check_belonging(centroids: Frames, spec: FeatureSpec, normalization: Normal
     known = [*normalization.speakers.values(), *([] if normalization.corpus is None else [normalization.corpus])]
     if any(part.shape != (spec.base.dim,) for moments in known for part in moments):
         raise InputError(
-            f"the mean and std that frames are normalised by should have the {spec.base.dim} values of frames not yet stacked: fit the codebook again"
+            f"the mean and std that frames are normalised by should have the {spec.base.dim} values of frames not yet stacked: "
+            "fit the codebook again"
         )
 
 

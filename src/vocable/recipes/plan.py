@@ -31,6 +31,7 @@ from vocable.recipes.fitting import FitSettings, require_frames_for, sampled_row
 from vocable.recipes.frames import FrameChoice, base_made, require_speakers_for, spec_of
 from vocable.recipes.label_preparation import Preparation, claim_on
 from vocable.recipes.manifests import Splitting
+from vocable.recipes.pitch_labels import pitch_pipeline, require_pitch_rate
 from vocable.recipes.syllable_segments import SyllableJob
 from vocable.units.units import unit_type
 
@@ -44,6 +45,7 @@ PASSES = 24  # of k-means over all frames of its sample, those over parts of it 
 _HELD = 4 << 30  # bytes of frames that a fit keeps
 _ROW_BYTES = 80  # of a manifest
 _SYLLABLES = 4.7  # a second, of SD-HuBERT's
+_PITCH_DIGITS = 3  # bytes of a frame in .f0, its blank included
 _RUN = 2.2  # frames until the unit changes, for MFCC and 100 clusters
 
 
@@ -193,6 +195,18 @@ def plan_dump(source: Path, corpus: CorpusSettings, frames: FrameChoice, work: W
     """Estimate a dump of frames."""
     opened = _opened_for(frames, source, corpus, work)
     return _plan(opened, _pipeline(frames, corpus), work, 1, _statistics(frames))
+
+
+def plan_pitch(source: Path, corpus: CorpusSettings, work: Work) -> Plan:
+    """Estimate the pitch of audio, and its labels.
+
+    Raises:
+        InputError: the library that finds it isn't there.
+    """
+    require_pitch_rate(corpus)
+    pipeline = pitch_pipeline()
+    plan = _plan(opened_alone(source, corpus, work), pipeline, work, 1, 0)
+    return replace(plan, written=plan.written + _PITCH_DIGITS * (plan.frames or 0) // work.nshard)
 
 
 def plan_stored_fit(stores: Sequence[StoredFrames], out: Path, fit: FitSettings, work: Work, overwrite: bool = False) -> Plan:
