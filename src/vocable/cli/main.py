@@ -78,6 +78,8 @@ GROUPS = {
             "layers": "Compare the layers of an encoder by what their units tell of phones.",
             "frames": "Say what frames are worth: units fitted on one corpus and scored on another, and what a linear probe "
             "reads out of them.",
+            "probes": "Say what linear probes read out of each layer of an encoder, out of frames, or out of units: phones, "
+            "pitch, who speaks.",
             "agreement": "Compare two labellings of the same frames, as when moving from another tool.",
             "boundaries": "Say how well the starts of segments find the boundaries of syllables: precision, recall, F1, R-value.",
             "syllables": "Say what units of segments tell of syllables: purities and mutual information, each segment taken for "
