@@ -212,13 +212,10 @@ def _asked(
         notes.append("phones were not asked for: give --alignments")
     else:
         tasks.append(items.task("phone", _phones(drawn, pipeline, truth), fitted, scored))
-    if np.isnan(items.pitch).all():
-        notes.append("pitch was not asked for: pip install 'vocable[pitch]'")
-    elif not (voiced := items.pitch > 0).any():
-        notes.append("pitch was not asked for: no frame is voiced")
-    else:
-        bins = PitchBins.quantile(settings.bins, "none", FLOOR, CEILING, [items.pitch[voiced & fitted]])
-        tasks.append(items.task("pitch", [str(at) if at >= 0 else None for at in bins(items.pitch).tolist()], fitted, scored))
+    try:
+        tasks.append(items.task("pitch", items.pitch_bins(settings.bins, fitted, scored), fitted, scored))
+    except InputError as error:
+        notes.append(f"pitch was not asked for: {error}")
     manifest = drawn[0].manifest
     if manifest.speakers is None or len(set(manifest.speakers) - {None}) < 2:
         notes.append("speakers were not asked for: give --speakers, and speech of two or more")
@@ -273,6 +270,20 @@ class _Items:
         known = np.array([label is not None for label in labels])
         texts = np.array([label or "" for label in labels])
         return _Task(name, self.frames, texts, self.owners, fitted & known, scored & known, self.of_units)
+
+    def pitch_bins(self, bins: int, fitted: NDArray[np.bool_], scored: NDArray[np.bool_]) -> list[str | None]:
+        """Return the bin of each frame's pitch; None where nothing is voiced.
+
+        Raises:
+            InputError: it isn't known, or too little is voiced.
+        """
+        if np.isnan(self.pitch).all():
+            raise InputError("pip install 'vocable[pitch]'")
+        voiced = self.pitch > 0
+        if not (voiced & fitted).any() or not (voiced & scored).any():
+            raise InputError("no frame is voiced")
+        cut = PitchBins.quantile(bins, "none", FLOOR, CEILING, [self.pitch[voiced & fitted]])
+        return [str(at) if at >= 0 else None for at in cut(self.pitch).tolist()]
 
     def speaker_tasks(self, manifest: Manifest, sides: dict[int, bool]) -> list[_Task]:
         """Return the questions about who speaks: of frames, and of whole utterances.
