@@ -163,6 +163,17 @@ def test_speakers_have_a_line_each(cli: Cli, corpus: Path, tmp_path: Path) -> No
         read_speaker_labels(tmp_path / "l" / "train.spk", rows.select(range(4)))
 
 
+def test_inspect_says_what_they_are(pitched: Path, cli: Cli) -> None:
+    cli("features", "speakers", pitched / "train.tsv", "--out", pitched / "f0", "--speakers", "{speaker}/*", "--workers", 1)
+    said = cli("inspect", pitched / "f0" / "train.f0")
+    assert "labels of pitch" in said
+    assert "8, equally frequent" in said
+    assert "labels of who speaks" in cli("inspect", pitched / "f0" / "train.spk")
+    whole = cli("inspect", pitched / "f0")
+    assert "a dictionary of speakers" in whole
+    assert "not recognised" not in whole
+
+
 def test_speakers_of_another_split_are_numbered_as_in_the_first(cli: Cli, corpus: Path, tmp_path: Path) -> None:
     table = tmp_path / "utt2spk"
     names = [path.stem for path in corpus.rglob("*.flac")]

@@ -101,6 +101,13 @@ def test_codebooks_of_other_speakers_are_other_codebooks(tmp_path: Path) -> None
         )
 
 
+def test_inspect_says_whose_mean_is_taken_out(cli: Cli, halves: Path) -> None:
+    cli("kmeans", halves / "a", "--out", halves / "k.safetensors", "--clusters", 9, "--normalize", "speaker-mean", *SPEAKERS)
+    said = cli("inspect", halves / "k.safetensors")
+    assert "without the mean of each speaker" in said
+    assert "speakers it knows" in said
+
+
 def test_utterance_means_need_no_speakers(cli: Cli, halves: Path) -> None:
     options = ("--clusters", 9, "--normalize", "utterance-mean", "--workers", 1)
     cli("kmeans", halves / "a", "--out", halves / "k.safetensors", *options)
