@@ -10,7 +10,7 @@ from vocable.audio.blocks import Block
 from vocable.audio.manifest import Utterance
 from vocable.errors import InputError
 from vocable.features import Mfcc
-from vocable.features.normalization import Normalization, Statistics, stack_context
+from vocable.features.normalization import Normalization, Scope, Statistics, stack_context
 from vocable.features.pipeline import FramePipeline
 
 RNG = np.random.default_rng(0)
@@ -43,13 +43,27 @@ def test_the_smallest_changes_count_and_rounding_does_not() -> None:
 
 
 def test_known_speakers_have_their_own_statistics_and_others_their_utterance() -> None:
-    normalize = Normalization("speaker", speakers={"ann": Statistics.of(FRAMES)})
+    normalize = Normalization("speaker", speakers={"ann": Statistics.of(FRAMES).moments})
     part = FRAMES[:20]
     assert np.array_equal(
         normalize(part, "ann"), (part - FRAMES.astype("f8").mean(axis=0).astype("f4")) / Statistics.of(FRAMES).std
     )
     assert np.array_equal(normalize(part, "bob"), Normalization("utterance")(part))
     assert np.array_equal(normalize(part, None), Normalization("utterance")(part))
+
+
+@pytest.mark.parametrize("scope", ["speaker-mean", "utterance-mean"])
+def test_the_mean_alone_is_what_an_obvious_reference_takes_out(scope: Scope) -> None:
+    normalize = Normalization(scope, speakers={"ann": Statistics.of(FRAMES).moments} if scope == "speaker-mean" else {})
+    part = FRAMES[:50]
+    of_utterance = part - part.astype("f8").mean(axis=0).astype("f4")
+    of_speaker = part - FRAMES.astype("f8").mean(axis=0).astype("f4")
+    assert np.array_equal(normalize(part, "ann"), of_speaker if scope == "speaker-mean" else of_utterance)
+    assert np.array_equal(normalize(part, "bob"), of_utterance)
+    assert np.array_equal(normalize(part, None), of_utterance)
+    assert np.allclose(normalize(part, "bob").std(axis=0), part.std(axis=0), rtol=1e-5)
+    assert normalize.name == scope
+    assert normalize.by_speaker == (scope == "speaker-mean")
 
 
 def test_corpus_statistics_are_part_of_the_name() -> None:

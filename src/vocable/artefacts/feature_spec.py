@@ -25,7 +25,7 @@ class FeatureSpec:
     """
 
     kind: str
-    """`mfcc`, `logmel` or `encoder`."""
+    """`mfcc`, `logmel`, `encoder` or `f0`."""
     dim: int
     """Values in a frame, context included."""
     hop: int
@@ -44,7 +44,7 @@ class FeatureSpec:
     waveform_normalization: str = "none"
     chunking: str = "none"
     frame_normalization: str = "none"
-    """`none`, `utterance`, `speaker`, or `corpus:` and the digest of its statistics."""
+    """`none`, `utterance`, `speaker`, either with `-mean`, or `corpus:` and the digest of its statistics."""
     context: int = 0
     """Neighbours stacked on each side."""
     recorded: dict[str, Any] = field(default_factory=dict, compare=False)

@@ -27,12 +27,31 @@ def with_speakers(manifest: Manifest, source: str) -> Manifest:
         InputError: a path doesn't match, or an utterance is not in the table, or there is no such table or pattern.
     """
     if "{speaker}" in source:
-        speakers = _from_pattern(manifest.paths, source)
+        speakers = _from_pattern(manifest.paths, source, "speaker")
     elif os.path.isfile(source):  # which, unlike Path's, is false for names that the system refuses
         speakers = _from_table(manifest.ids, Path(source))
     else:
         raise InputError(f"{source!r} is neither a file nor a pattern with {{speaker}} in it, such as '{{speaker}}/*/*'")
     return replace(manifest, speakers=tuple(speakers))
+
+
+def chapters_of(manifest: Manifest, pattern: str | None = None) -> list[str] | None:
+    """Return what recording each utterance is cut from, or None if nothing says so.
+
+    Args:
+        manifest: its paths are matched as they stand, relative to its root.
+        pattern: such as `{speaker}/{chapter}/*`; without, names as LibriSpeech's tell it: SPEAKER-CHAPTER-NUMBER.
+
+    Raises:
+        InputError: a path doesn't match the pattern.
+    """
+    if pattern is not None:
+        return _from_pattern(manifest.paths, pattern, "chapter")
+    found = [_LIBRISPEECH.fullmatch(name.rsplit("/", 1)[-1]) for name in manifest.ids]
+    return [match["chapter"] for match in found if match is not None] if found and all(found) else None
+
+
+_LIBRISPEECH = re.compile(r"(?P<speaker>[^-]+)-(?P<chapter>[^-]+)-[^-]+")
 
 
 def split(manifest: Manifest, valid_percent: float, seed: int, by_speaker: bool = False) -> tuple[Manifest, Manifest]:
@@ -91,20 +110,22 @@ def hash_fraction(seed: int, name: str) -> float:
     ) / (1 << 56)
 
 
-def _from_pattern(paths: Iterable[str], pattern: str) -> list[str]:
-    parts = re.split(r"(\{speaker\}|\*)", pattern)
-    if parts.count("{speaker}") != 1:
-        raise InputError(f"the speaker pattern {pattern!r} should hold {{speaker}} once")
+def _from_pattern(paths: Iterable[str], pattern: str, what: str) -> list[str]:
+    """Return the part of each path that stands where a pattern has `{what}`; other names in braces stand for any text."""
+    parts = re.split(r"(\{speaker\}|\{chapter\}|\*)", pattern)
+    if parts.count(f"{{{what}}}") != 1:
+        raise InputError(f"the {what} pattern {pattern!r} should hold {{{what}}} once")
+    any_text = {"{speaker}": "[^/]+?", "{chapter}": "[^/]+?", "*": "[^/]*"}
     expression = re.compile(
-        "".join({"{speaker}": "(?P<speaker>[^/]+?)", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
+        "".join({**any_text, f"{{{what}}}": "(?P<wanted>[^/]+?)"}.get(part, re.escape(part)) for part in parts)
     )
-    speakers = []
+    found = []
     for path in paths:
         match = expression.fullmatch(path)
         if match is None:
-            raise InputError(f"the speaker pattern {pattern!r} doesn't match {path!r}: * stands for any text without a slash")
-        speakers.append(match["speaker"])
-    return speakers
+            raise InputError(f"the {what} pattern {pattern!r} doesn't match {path!r}: * stands for any text without a slash")
+        found.append(match["wanted"])
+    return found
 
 
 def _from_table(ids: Iterable[str], table: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""`vocable evaluate units|layers|frames|agreement`, and of syllables boundaries|syllables|ssabx."""
+"""`vocable evaluate units|layers|frames|probes|agreement`, and of syllables boundaries|syllables|ssabx."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vocable.artefacts.writing import write_text
 from vocable.cli.evaluate_anonymity import anonymization, intelligibility, privacy
+from vocable.cli.evaluate_probes import probes
 from vocable.cli.evaluate_syllables import boundaries, ssabx, syllables
 from vocable.cli.evaluate_voiceprivacy import voiceprivacy
 from vocable.cli.options import Audio, Frames, Names, Numbers, Running, check_together
@@ -23,8 +24,8 @@ from vocable.recipes.scoring import Truth, score_units
 from vocable.units.label_files import read_units
 
 __all__ = [
-    "agreement", "anonymization", "boundaries", "frames", "intelligibility", "layers", "privacy", "ssabx", "syllables", "units",
-    "voiceprivacy",
+    "agreement", "anonymization", "boundaries", "frames", "intelligibility", "layers", "privacy", "probes", "ssabx", "syllables",
+    "units", "voiceprivacy",
 ]  # fmt: skip
 
 

@@ -1,14 +1,15 @@
-"""`vocable features mfcc|logmel|CHECKPOINT`."""
+"""`vocable features mfcc|logmel|CHECKPOINT`, and labels beside them: `features f0|speakers`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from vocable.cli.options import Audio, Part, Running
-from vocable.cli.tables import print_table, report_skipped
+from vocable.cli.tables import print_table, report_others, report_skipped
 from vocable.features.encoder_layer import Precision
 from vocable.features.normalization import Scope
 from vocable.models.config import WaveformNormalization
@@ -16,7 +17,11 @@ from vocable.models.taps import TapName
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.features import dump_source
 from vocable.recipes.frames import FrameChoice
-from vocable.recipes.plan import plan_dump
+from vocable.recipes.pitch_labels import PitchSettings, label_pitch
+from vocable.recipes.plan import plan_dump, plan_pitch
+from vocable.recipes.speaker_labels import label_speakers
+
+Pitches = Annotated[PitchSettings, Parameter(name="*", group="The bins")]
 
 
 @Parameter(name="*", group="The dump")
@@ -29,7 +34,7 @@ class Dump:
     name: str = "train"
     "What the files are called."
     normalize: Scope = "none"
-    "Take out mean and variance of each value."
+    "Take out mean and variance of each value, or the mean alone."
     context: int = 0
     "Neighbours stacked on each side of a frame."
     strict: bool = False
@@ -135,5 +140,86 @@ def _dump(audio: Path, choice: FrameChoice, dump: Dump, source: CorpusSettings, 
         print_table(f"the frames of {audio} would be dumped to {dump.out}", plan_dump(audio, source, choice, work).rows())
         return
     made = dump_source(audio, dump.out, dump.name, choice, source, work, dump.strict, dump.overwrite)
-    print(f"{made.npy}: {made.utterances:,} utterances, {made.frames:,} frames{', done already' if made.was_done else ''}")
+    print(f"{made.npy}: {made.utterances:,} utterances, {made.frames:,} frames{_already(made.was_done)}")
     report_skipped(made.skipped, made.npy.with_suffix(".skipped.jsonl"))
+
+
+def f0(
+    audio: Path,
+    /,
+    *,
+    out: Path,
+    name: str = "train",
+    bins: Pitches = PitchSettings(),
+    strict: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    source: Audio = CorpusSettings(),
+    running: Running = Running(),
+    part: Part = Part(),
+) -> None:
+    """Label audio with pitch: NAME.f0 with bins every 10 ms, -1 where nothing is voiced, and pitch in Hz as dumped frames.
+
+    Parameters
+    ----------
+    audio
+        A folder of audio, or a manifest.
+    out
+        Folder for NAME.f0 and its .json, f0.json, and NAME_RANK_NSHARD.f0.npy with .f0.len, .f0.tsv and .f0.json.
+    name
+        What the files are called.
+    strict
+        Make any unusable file an error.
+    overwrite
+        Replace labels of something else.
+    dry_run
+        Say what would be done, how long it takes and what it needs, and do nothing.
+    """
+    work = running.work(part.nshard, part.rank)
+    if work.kind != "cpu":
+        print(f"Pitch is found by the processor: {', '.join(work.devices)} has nothing to do.")
+    if dry_run:
+        print_table(f"the pitch of {audio} would be written to {out}", plan_pitch(audio, source, work).rows())
+        return
+    made = label_pitch(audio, out, name, bins, source, work, strict, overwrite)
+    report_skipped(made.skipped, made.npy.with_suffix(".skipped.jsonl"))
+    if made.missing:
+        report_others(made.missing, made.labels.name, "shard")
+        return
+    voiced = f"{100 * made.voiced / max(made.frames, 1):.1f} % voiced, {made.bins} bins"
+    print(f"{made.labels}: {made.utterances:,} utterances, {made.frames:,} frames, {voiced}{_already(made.was_done)}")
+
+
+def speakers(
+    audio: Path,
+    /,
+    *,
+    out: Path,
+    name: str = "train",
+    dict_of: Path | None = None,
+    overwrite: bool = False,
+    source: Audio = CorpusSettings(),
+    running: Running = Running(),
+) -> None:
+    """Label audio with who speaks: NAME.spk with a name a row, -1 where nobody knows, and dict.spk.txt.
+
+    Parameters
+    ----------
+    audio
+        A manifest, or a folder of audio; --speakers says who speaks, unless the manifest does.
+    out
+        Folder for NAME.spk, its .json, and dict.spk.txt.
+    name
+        What the files are called.
+    dict_of
+        A folder with labels of another split, whose dictionary is taken: other speakers than those in it are unknown.
+    overwrite
+        Replace labels of something else.
+    """
+    made = label_speakers(audio, out, name, dict_of, source, running.work(), overwrite)
+    unknown = f", {made.unknown:,} of whom nobody knows" if made.unknown else ""
+    print(f"{made.labels}: {made.utterances:,} utterances{unknown}, {made.speakers:,} speakers{_already(made.was_done)}")
+
+
+def _already(was_done: bool) -> str:
+    return ", done already" if was_done else ""

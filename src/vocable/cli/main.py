@@ -39,11 +39,14 @@ COMMANDS = {
 }
 GROUPS = {
     "features": (
-        "Dump frames to disk, in fairseq's format.",
+        "Dump frames to disk, in fairseq's format; label audio with pitch, and with who speaks.",
         {
             "mfcc": "Dump mel-frequency cepstra with deltas, 39 values every 10 ms, as fairseq's dump_mfcc_feature does.",
             "logmel": "Dump log mel energies every 10 ms.",
             "encoder": "Dump frames of a layer of an encoder: vocable features CHECKPOINT AUDIO --layer L.",
+            "f0": "Label audio with pitch: NAME.f0 with bins every 10 ms, -1 where nothing is voiced, and pitch in Hz as dumped "
+            "frames.",
+            "speakers": "Label audio with who speaks: NAME.spk with a name a row, -1 where nobody knows, and dict.spk.txt.",
         },
     ),
     "train": (
@@ -75,6 +78,8 @@ GROUPS = {
             "layers": "Compare the layers of an encoder by what their units tell of phones.",
             "frames": "Say what frames are worth: units fitted on one corpus and scored on another, and what a linear probe "
             "reads out of them.",
+            "probes": "Say what linear probes read out of each layer of an encoder, out of frames, or out of units: phones, "
+            "pitch, who speaks.",
             "agreement": "Compare two labellings of the same frames, as when moving from another tool.",
             "boundaries": "Say how well the starts of segments find the boundaries of syllables: precision, recall, F1, R-value.",
             "syllables": "Say what units of segments tell of syllables: purities and mutual information, each segment taken for "

@@ -23,7 +23,7 @@ from vocable.clustering.sources import as_frames, check_finite
 from vocable.errors import InputError, MismatchError
 from vocable.features.extractors import FeatureExtractor
 from vocable.features.kaldi import Frames
-from vocable.features.normalization import Normalization, Scope
+from vocable.features.normalization import Moments, Normalization, Scope
 from vocable.features.pipeline import FramePipeline
 
 FORMAT = "vocable.codebook/1"
@@ -37,7 +37,8 @@ class Codebook:
     Args:
         centroids: shape (clusters, dim); kept as float32.
         spec: what frames it is for; None for centroids imported without one.
-        normalization: what the frames' spec says of normalisation, with the corpus's statistics if it is by corpus.
+        normalization: what the frames' spec says of normalisation, with the statistics of the corpus or of speakers if it is by
+            them; other speakers' frames are normalised by their own utterances.
         fit: how it was made, for `inspect`; its keys are free, but those that `inspect` reads hold what it expects.
         groups: of a codebook of two levels, the coarser unit that each centroid belongs to, of shape (clusters,).
 
@@ -66,6 +67,8 @@ class Codebook:
     def digest(self) -> str:
         """SHA-256 of the centroids and the identity of the frames: what decides units."""
         own = [digest_of_array(self.centroids), None if self.spec is None else self.spec.identity()]
+        if self.normalization.speakers_digest is not None:
+            own.append({"speakers": self.normalization.speakers_digest})
         return digest_of(own if self.groups is None else [*own, digest_of_array(self.groups)])
 
     @property
@@ -97,28 +100,38 @@ class Codebook:
             )
         return self._labels(_single(frames))
 
-    def label(self, waveforms: Sequence[Waveform], extractor: FeatureExtractor | None = None) -> list[Labels]:
+    def label(
+        self,
+        waveforms: Sequence[Waveform],
+        extractor: FeatureExtractor | None = None,
+        speakers: Sequence[str | None] | None = None,
+    ) -> list[Labels]:
         """Return the units of utterances.
 
         Args:
             waveforms: each of shape (samples,), mono, at the sample rate of `spec`.
             extractor: makes the frames that the codebook is for, before normalisation and context; needed where they are an
                 encoder's.
+            speakers: who speaks in each, or None; needed where frames are normalised by speaker.
 
         Raises:
             InputError: they aren't finite.
             MismatchError: the codebook doesn't say what frames it is for, they aren't the extractor's, or they are normalised by
-                speakers nobody names here.
+                speakers that nobody names or the codebook has no statistics of.
         """
         if self.spec is None:
             raise MismatchError("the codebook doesn't say what frames it is for: make them, and use assign()")
-        if self.normalization.scope == "speaker":
+        if self.normalization.by_speaker and not self.normalization.speakers:
             raise MismatchError("the codebook is for frames normalised per speaker: label a manifest that has speakers instead")
+        if self.normalization.by_speaker and speakers is None:
+            raise MismatchError(
+                "the codebook is for frames normalised per speaker: say who speaks with speakers=, None if unknown"
+            )
         pipeline = FramePipeline(self.spec.base, self.normalization, self.spec.context)
         labels = []
         if extractor is not None:
             self.spec.base.require_equal(extractor.spec, "the codebook's frames", "the extractor's")
-        for frames in pipeline.frames_of(waveforms, extractor):
+        for frames in pipeline.frames_of(waveforms, extractor, speakers):
             check_finite(frames)
             labels.append(self._labels(frames))
         return labels
@@ -148,6 +161,7 @@ class Codebook:
         tensors: dict[str, NDArray[Any]] = {"centroids": self.centroids}
         if self.normalization.corpus is not None:
             tensors["mean"], tensors["std"] = self.normalization.corpus
+        tensors |= _speaker_tensors(self.normalization)
         if self.groups is not None:
             tensors["groups"] = self.groups
         header = {
@@ -179,11 +193,11 @@ def _read_own(path: Path) -> Codebook:
     scope = cast("Scope", read_field(path, header, "normalization", TEXT))
     fit = read_field(path, header, "fit", OBJECT)
     centroids = checked_centroids(path, require_array(path, tensors, "centroids"))
-    corpus = _corpus_statistics(path, tensors)
+    corpus, speakers = _corpus_statistics(path, tensors), _speaker_statistics(path, tensors)
     groups = tensors.get("groups")
     with naming(path):
         spec = None if features is None else FeatureSpec.from_json(features)
-        return Codebook(centroids, spec, Normalization(scope, corpus), fit, groups)
+        return Codebook(centroids, spec, Normalization(scope, corpus, speakers), fit, groups)
 
 
 def _corpus_statistics(path: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Frames, Frames] | None:
@@ -198,6 +212,34 @@ def _corpus_statistics(path: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Fr
     return mean, std
 
 
+def _speaker_tensors(normalization: Normalization) -> dict[str, NDArray[Any]]:
+    """Return speakers' names, one a line, with their means and deviations of shape (speakers, dim); nothing if there are none."""
+    names = sorted(normalization.speakers)
+    if not names:
+        return {}
+    mean, std = (np.stack([normalization.speakers[name][at] for name in names]) for at in (0, 1))
+    return {
+        "speakers": np.frombuffer("\n".join(names).encode(), dtype=np.uint8),
+        "speaker_mean": mean,
+        "speaker_std": std,
+    }
+
+
+def _speaker_statistics(path: Path, tensors: dict[str, NDArray[Any]]) -> dict[str, Moments]:
+    """Return what `_speaker_tensors` made."""
+    if "speakers" not in tensors:
+        return {}
+    mean, std = (require_array(path, tensors, name) for name in ("speaker_mean", "speaker_std"))
+    try:
+        names = read_vector(path, tensors, "speakers", ("uint8",)).tobytes().decode().split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} holds names of speakers that are not UTF-8 text: fit it again") from error
+    wanted = mean.dtype == std.dtype == np.float32 and mean.ndim == 2 and mean.shape == std.shape
+    if not wanted or len(mean) != len(set(names)) or not np.isfinite([mean, std]).all() or not (std > 0).all():
+        raise InputError(f"{path} holds means and deviations of speakers that can't be: fit it again")
+    return {name: (mean[at], std[at]) for at, name in enumerate(names)}
+
+
 def _check_belonging(centroids: Frames, spec: FeatureSpec, normalization: Normalization) -> None:
     """Refuse centroids or a normalisation of other frames than a spec's."""
     if spec.dim != centroids.shape[1]:
@@ -209,9 +251,11 @@ def _check_belonging(centroids: Frames, spec: FeatureSpec, normalization: Normal
             f"the codebook's frames are normalised by {spec.frame_normalization}, but {normalization.name} is given: "
             "give the normalisation that their spec names"
         )
-    if normalization.corpus is not None and any(part.shape != (spec.base.dim,) for part in normalization.corpus):
+    known = [*normalization.speakers.values(), *([] if normalization.corpus is None else [normalization.corpus])]
+    if any(part.shape != (spec.base.dim,) for moments in known for part in moments):
         raise InputError(
-            f"the corpus's mean and std should have the {spec.base.dim} values of frames not yet stacked: fit the codebook again"
+            f"the mean and std that frames are normalised by should have the {spec.base.dim} values of frames not yet stacked: "
+            "fit the codebook again"
         )
 
 

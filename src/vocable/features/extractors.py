@@ -1,4 +1,4 @@
-"""`Mfcc` and `LogMel`: waveforms in, frames out, each with its `FeatureSpec`."""
+"""`Mfcc` and `LogMel`: waveforms in, frames out, each with its `FeatureSpec`; and which extractor makes the frames of a spec."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vocable.errors import InputError
 from vocable.execution.threads import single_threaded
 from vocable.features.encoder_layer import EncoderFile, require_encoder
 from vocable.features.kaldi import FilterBank, Frames, cepstral_matrix, deltas
+from vocable.features.pitch import Pitch
 from vocable.features.waveforms import as_waveforms
 
 
@@ -131,6 +132,8 @@ def extractor_of(spec: FeatureSpec, device: str = "cpu", encoder: EncoderFile | 
             made = Mfcc(spec.sample_rate, settings["num_mel_bins"], settings["num_ceps"], settings["delta_order"], device)
         elif spec.kind == "logmel":
             made = LogMel(spec.sample_rate, settings["num_mel_bins"], settings["window"], settings["scale"], device)
+        elif spec.kind == "f0":
+            made = Pitch(settings["floor"], settings["ceiling"])
         else:
             raise InputError(f"frames of kind {spec.kind!r} can't be made from audio by this version")
     except KeyError as error:

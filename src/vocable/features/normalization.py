@@ -1,4 +1,4 @@
-"""Frames with mean and variance taken out, per corpus, speaker or utterance; and neighbours stacked as context."""
+"""Frames with mean and variance taken out, or the mean alone, per corpus, speaker or utterance; and neighbours as context."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vocable.artefacts.headers import digest_of, digest_of_array
 from vocable.errors import InputError
 from vocable.features.kaldi import Frames
 
-Scope = Literal["none", "corpus", "speaker", "utterance"]
+Scope = Literal["none", "corpus", "speaker", "utterance", "speaker-mean", "utterance-mean"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 _SMALLEST_STD = 1e-8  # keeps a value that never changes at zero instead of dividing by it
@@ -37,11 +37,6 @@ class Statistics:
         return Statistics(self.count + other.count, self.total + other.total, self.squares + other.squares)
 
     @property
-    def sums(self) -> NDArray[np.float64]:
-        """Values and squares, shape (2, dim)."""
-        return np.stack([self.total, self.squares])
-
-    @property
     def mean(self) -> Frames:
         """Mean frame, float32."""
         return (self.total / max(self.count, 1)).astype(np.float32)
@@ -53,26 +48,40 @@ class Statistics:
         variance = self.squares / max(self.count, 1) - mean * mean
         return np.maximum(np.sqrt(np.maximum(variance, 0.0)), _SMALLEST_STD).astype(np.float32)
 
+    @property
+    def moments(self) -> Moments:
+        """What frames are normalised by."""
+        return self.mean, self.std
+
+
+Moments = tuple[Frames, Frames]
+"""Mean and standard deviation of each value, of shape (dim,)."""
+
 
 @dataclass(frozen=True)
 class Normalization:
-    """How frames are normalised: (frame - mean) / std, with the mean and deviation of `scope`.
+    """How frames are normalised: (frame - mean) / std, with the mean and deviation of `scope`, or frame - mean.
 
     Args:
-        scope: `none`, `corpus`, `speaker` or `utterance`.
+        scope: `none`, `corpus`, `speaker` or `utterance`; `speaker-mean` and `utterance-mean` leave the variance as it is.
         corpus: mean and standard deviation of the corpus, each of shape (dim,); with scope `corpus` only.
-        speakers: statistics of the speakers that are known; others are normalised by their own utterance.
+        speakers: the same of the speakers that are known; others are normalised by their own utterance.
     """
 
     scope: Scope = "none"
-    corpus: tuple[Frames, Frames] | None = None
-    speakers: Mapping[str, Statistics] = field(default_factory=dict)
+    corpus: Moments | None = None
+    speakers: Mapping[str, Moments] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
             raise InputError(f"frames can't be normalised per {self.scope!r}: choose {', '.join(SCOPES)}")
         if (self.scope == "corpus") != (self.corpus is not None):
             raise InputError("normalising per corpus takes the corpus's mean and standard deviation, and nothing else does")
+
+    @property
+    def by_speaker(self) -> bool:
+        """Whether it matters who speaks."""
+        return takes_speakers(self.scope)
 
     @property
     def name(self) -> str:
@@ -84,9 +93,7 @@ class Normalization:
         """SHA-256 of the speakers' statistics, with which their frames change, or None if there are none."""
         if not self.speakers:
             return None
-        return digest_of(
-            [[name, self.speakers[name].count, digest_of_array(self.speakers[name].sums)] for name in sorted(self.speakers)]
-        )
+        return digest_of([[name, digest_of_array(np.stack(self.speakers[name]))] for name in sorted(self.speakers)])
 
     def __call__(self, frames: Frames, speaker: str | None = None) -> Frames:
         """Return the frames of an utterance, normalised."""
@@ -95,10 +102,17 @@ class Normalization:
         if self.corpus is not None:
             mean, std = self.corpus
         else:
-            known = self.speakers.get(speaker) if self.scope == "speaker" and speaker is not None else None
-            statistics = known or Statistics.of(frames)
-            mean, std = statistics.mean, statistics.std
-        return (frames - mean) / std
+            known = self.speakers.get(speaker) if self.by_speaker and speaker is not None else None
+            mean, std = known or Statistics.of(frames).moments
+        return frames - mean if self.scope in _MEAN_ALONE else (frames - mean) / std
+
+
+def takes_speakers(scope: Scope) -> bool:
+    """Tell whether frames are normalised by who speaks."""
+    return scope in ("speaker", "speaker-mean")
+
+
+_MEAN_ALONE: tuple[Scope, ...] = ("speaker-mean", "utterance-mean")
 
 
 def stack_context(frames: Frames, context: int) -> Frames:

@@ -122,16 +122,23 @@ class FramePipeline:
         extractor = extractor_of(self.base, device, self.encoder)
         return lambda block: self._frames(block, extractor, decoders_for(device))
 
-    def frames_of(self, waveforms: Sequence[Waveform], extractor: FeatureExtractor | None = None) -> list[Frames]:
+    def frames_of(
+        self,
+        waveforms: Sequence[Waveform],
+        extractor: FeatureExtractor | None = None,
+        speakers: Sequence[str | None] | None = None,
+    ) -> list[Frames]:
         """Return the frames of waveforms at the base's sample rate, each of shape (frames, dim).
 
         Args:
             waveforms: of the utterances.
             extractor: makes the frames, if it stands ready.
+            speakers: who speaks in each, where that is known.
         """
         extractor = extractor or extractor_of(self.base, "cpu", self.encoder)
         with np.errstate(over="ignore", invalid="ignore"):  # whoever labels them looks whether they are finite
-            return [self._finished(frames) for frames in extractor(waveforms)]
+            who = [None] * len(waveforms) if speakers is None else speakers
+            return [self._finished(frames, speaker) for frames, speaker in zip(extractor(waveforms), who, strict=True)]
 
     def _finished(self, frames: Frames, speaker: str | None = None) -> Frames:
         return stack_context(self.normalization(frames, speaker), self.context)

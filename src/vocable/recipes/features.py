@@ -8,7 +8,8 @@ from pathlib import Path
 from vocable.audio.blocks import blocks_of, shard_bounds
 from vocable.audio.faults import Skipped, require_none
 from vocable.execution.engine import Engine, Work
-from vocable.recipes.corpus import CorpusSettings, open_corpus, require_some, require_source, require_usable
+from vocable.features.pipeline import FramePipeline
+from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_some, require_source, require_usable
 from vocable.recipes.feature_dump import Dumped, dump_frames
 from vocable.recipes.frames import FrameChoice, pipeline_for
 from vocable.recipes.skipping import keep_skipped, refuse_skipped
@@ -48,25 +49,57 @@ def dump_source(
     frames.require_speakers(source, corpus)
     folder = open_workplace(out)
     npy = out / f"{name}_{work.rank}_{work.nshard}.npy"
-    record = npy.with_suffix(".skipped.jsonl")
     with Engine(work) as engine:
-        opened = open_corpus(source, corpus, engine, folder)
-        require_usable(opened, source)
-        if strict:
-            refuse_skipped(opened.skipped, record)
+        opened = open_usable(source, corpus, engine, folder, npy, strict)
         pipeline = pipeline_for(frames, corpus.sample_rate, opened.manifest, engine, folder)
-        blocks = list(blocks_of(opened.manifest))
-        blocks = blocks[slice(*shard_bounds(len(blocks), work.nshard, work.rank))]
-        rows = range(blocks[0].first, blocks[-1].first + len(blocks[-1].utterances)) if blocks else range(0)
-        shard = opened.manifest.select(rows)
+        return dump_shard(source, opened, pipeline, engine, npy, folder, strict, overwrite)
 
-        def judge(unusable: list[Skipped]) -> None:
-            skipped = [*opened.skipped, *unusable]
-            keep_skipped(skipped, record)
-            if strict:
-                require_none(skipped, record)
-            if work.nshard == 1:  # a part may well have nothing
-                require_some(len(shard) - len(unusable), skipped, source)
 
-        made = dump_frames(shard, pipeline, engine, npy, folder, judge, opened.manifest, overwrite)
+def open_usable(source: Path, corpus: CorpusSettings, engine: Engine, folder: Path, npy: Path, strict: bool) -> Corpus:
+    """Return the usable audio of a source.
+
+    Raises:
+        InputError: there is none; or, if `strict`, something had to be left out.
+    """
+    opened = open_corpus(source, corpus, engine, folder)
+    require_usable(opened, source)
+    if strict:
+        refuse_skipped(opened.skipped, _record(npy))
+    return opened
+
+
+def dump_shard(
+    source: Path, opened: Corpus, pipeline: FramePipeline, engine: Engine, npy: Path, folder: Path, strict: bool, overwrite: bool
+) -> Dumped:
+    """Write this run's shard of the frames of a corpus to `npy`, and beside it what had to be left out.
+
+    Args:
+        source: where the corpus was opened.
+        opened: the corpus.
+        pipeline: makes the frames.
+        engine: runs the work, and knows which shard this is.
+        npy: where the frames go.
+        folder: where the work is kept until it is whole.
+        strict: make anything left out an error.
+        overwrite: replace frames of something else.
+    """
+    work, record = engine.work, _record(npy)
+    blocks = list(blocks_of(opened.manifest))
+    blocks = blocks[slice(*shard_bounds(len(blocks), work.nshard, work.rank))]
+    rows = range(blocks[0].first, blocks[-1].first + len(blocks[-1].utterances)) if blocks else range(0)
+    shard = opened.manifest.select(rows)
+
+    def judge(unusable: list[Skipped]) -> None:
+        skipped = [*opened.skipped, *unusable]
+        keep_skipped(skipped, record)
+        if strict:
+            require_none(skipped, record)
+        if work.nshard == 1:  # a part may well have nothing
+            require_some(len(shard) - len(unusable), skipped, source)
+
+    made = dump_frames(shard, pipeline, engine, npy, folder, judge, opened.manifest, overwrite)
     return replace(made, skipped=[*opened.skipped, *made.skipped])
+
+
+def _record(npy: Path) -> Path:
+    return npy.with_suffix(".skipped.jsonl")

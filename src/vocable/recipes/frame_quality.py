@@ -23,6 +23,7 @@ from vocable.evaluation.unit_quality import without_stress
 from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import progress
 from vocable.features.kaldi import Frames
+from vocable.features.normalization import takes_speakers
 from vocable.features.pipeline import FramePipeline
 from vocable.recipes.corpus import CorpusSettings, open_corpus, require_usable
 from vocable.recipes.frames import FrameChoice, pipeline_for
@@ -118,7 +119,7 @@ def score_frames(
             require_usable(opened, source)
         own, other = learnt.manifest, _aligned(heard.manifest, alignments)
         pipeline = theirs = pipeline_for(choice, corpus.sample_rate, own, engine, Path(folder))
-        if choice.normalize == "speaker":
+        if takes_speakers(choice.normalize):
             theirs = pipeline_for(choice, corpus.sample_rate, other, engine, Path(folder))
         made = _made(own, pipeline, settings, alignments, engine, "frames to fit")
         wanted = _made(other, theirs, replace(settings, frames=1 << 60), alignments, engine, "frames to score")

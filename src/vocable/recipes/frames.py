@@ -21,7 +21,7 @@ from vocable.execution.progress import progress
 from vocable.execution.stages import Payload, Stage
 from vocable.features.encoder_layer import EncoderFile, Precision, require_encoder, resolved_precision
 from vocable.features.extractors import LogMel, Mfcc
-from vocable.features.normalization import Normalization, Scope, Statistics
+from vocable.features.normalization import Normalization, Scope, Statistics, takes_speakers
 from vocable.features.pipeline import FramePipeline, warn_given_up
 from vocable.models.config import WaveformNormalization
 from vocable.models.taps import TapName
@@ -39,7 +39,7 @@ class FrameChoice:
     mel_bins: int = 40
     """Filters of logmel: 40 as MelHuBERT has them, 80 or any other number as Kaldi has them."""
     normalize: Scope = "none"
-    """Take out mean and variance of each value."""
+    """Take out mean and variance of each value, or the mean alone."""
     context: int = 0
     """Neighbours stacked on each side of a frame."""
     encoder: str | None = None
@@ -78,7 +78,7 @@ class FrameChoice:
         Raises:
             InputError: says how to name them.
         """
-        if self.normalize == "speaker":
+        if takes_speakers(self.normalize):
             require_speakers(source, corpus, "normalising per speaker")
 
     @property
@@ -150,7 +150,10 @@ def pipeline_for(
 def pipeline_of(
     codebook: Codebook, encoder: EncoderFile | None, manifest: Manifest, engine: Engine, folder: Path
 ) -> FramePipeline:
-    """Return the pipeline that makes the frames a codebook is for; speakers' statistics are those of `manifest`.
+    """Return the pipeline that makes the frames a codebook is for.
+
+    Speakers' statistics are the codebook's, and speakers that it doesn't know are normalised by their own utterances; where it
+    holds none, as one of dumped frames does, they are those of `manifest`.
 
     Raises:
         MismatchError: the codebook doesn't say what frames it is for, or they are of another encoder, or of one that isn't given.
@@ -158,8 +161,9 @@ def pipeline_of(
     spec = spec_of(codebook)
     plain = FramePipeline(base_made(spec, encoder), encoder=encoder)
     normalization = codebook.normalization
-    if normalization.scope == "speaker":
-        normalization = _normalization("speaker", plain, manifest, engine, folder)
+    require_speakers_for(normalization.scope, manifest)
+    if normalization.by_speaker and not normalization.speakers:
+        normalization = _normalization(normalization.scope, plain, manifest, engine, folder)
     return replace(plain, normalization=normalization, context=spec.context)
 
 
@@ -231,16 +235,16 @@ def corpus_statistics(plain: FramePipeline, manifest: Manifest, engine: Engine, 
 
 
 def _normalization(scope: Scope, plain: FramePipeline, manifest: Manifest, engine: Engine, folder: Path) -> Normalization:
-    if scope in ("none", "utterance"):
+    if scope != "corpus" and not takes_speakers(scope):
         return Normalization(scope)
     require_speakers_for(scope, manifest)
     groups = _statistics(scope, plain, manifest, engine, folder)
-    if scope == "speaker":
-        return Normalization("speaker", speakers=groups)
+    if scope != "corpus":
+        return Normalization(scope, speakers={name: item.moments for name, item in groups.items() if name and item.count})
     whole = groups.get("")
     if whole is None or not whole.count:
         raise InputError("there are no frames to take the corpus's mean and variance from")
-    return Normalization("corpus", (whole.mean, whole.std))
+    return Normalization("corpus", whole.moments)
 
 
 def require_speakers_for(scope: Scope, manifest: Manifest) -> None:
@@ -249,7 +253,7 @@ def require_speakers_for(scope: Scope, manifest: Manifest) -> None:
     Raises:
         InputError: says how to name them.
     """
-    if scope == "speaker" and manifest.speakers is None:
+    if takes_speakers(scope) and manifest.speakers is None:
         raise InputError(
             "normalising per speaker needs speakers: give --speakers with a pattern such as '{speaker}/*/*', or a table"
         )
@@ -257,9 +261,9 @@ def require_speakers_for(scope: Scope, manifest: Manifest) -> None:
 
 def _statistics(scope: Scope, plain: FramePipeline, manifest: Manifest, engine: Engine, folder: Path) -> dict[str, Statistics]:
     """Return sums over all frames by speaker, or under "" over the corpus; blocks are added in their order."""
-    job = _Sums(plain, scope == "speaker")
+    job = _Sums(plain, takes_speakers(scope))
     with progress("statistics", manifest.seconds) as shown:
-        stage = Stage("statistics", [plain.key, scope, engine.work.kind], folder)
+        stage = Stage("statistics", [plain.key, "speaker" if job.by_speaker else "corpus", engine.work.kind], folder)
         finished = stage.run(job, list(blocks_of(manifest)), engine, shown)
     warn_given_up("the statistics", finished)
     total: dict[str, Statistics] = {}

@@ -21,6 +21,7 @@ from vocable.execution.engine import Engine, Work
 from vocable.execution.progress import duration
 from vocable.features.encoder_layer import EncoderFile
 from vocable.features.extractors import extractor_of
+from vocable.features.normalization import takes_speakers
 from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
 from vocable.recipes.codebooks import claim_with_audio, claim_with_stores
@@ -30,6 +31,7 @@ from vocable.recipes.fitting import FitSettings, require_frames_for, sampled_row
 from vocable.recipes.frames import FrameChoice, base_made, require_speakers_for, spec_of
 from vocable.recipes.label_preparation import Preparation, claim_on
 from vocable.recipes.manifests import Splitting
+from vocable.recipes.pitch_labels import pitch_pipeline, require_pitch_rate
 from vocable.recipes.syllable_segments import SyllableJob
 from vocable.units.units import unit_type
 
@@ -43,6 +45,7 @@ PASSES = 24  # of k-means over all frames of its sample, those over parts of it 
 _HELD = 4 << 30  # bytes of frames that a fit keeps
 _ROW_BYTES = 80  # of a manifest
 _SYLLABLES = 4.7  # a second, of SD-HuBERT's
+_PITCH_DIGITS = 3  # bytes of a frame in .f0, its blank included
 _RUN = 2.2  # frames until the unit changes, for MFCC and 100 clusters
 
 
@@ -155,7 +158,7 @@ def plan_units(
     opened = opened_alone(source, replace(corpus, sample_rate=spec.sample_rate), work)
     require_speakers_for(codebook.normalization.scope, opened.manifest)
     pipeline = FramePipeline(base, context=spec.context, encoder=encoder)
-    statistics = int(codebook.normalization.scope == "speaker")
+    statistics = int(codebook.normalization.by_speaker and not codebook.normalization.speakers)
     return _plan(opened, pipeline, work, 1, statistics, clusters=len(codebook), forms=forms)
 
 
@@ -192,6 +195,18 @@ def plan_dump(source: Path, corpus: CorpusSettings, frames: FrameChoice, work: W
     """Estimate a dump of frames."""
     opened = _opened_for(frames, source, corpus, work)
     return _plan(opened, _pipeline(frames, corpus), work, 1, _statistics(frames))
+
+
+def plan_pitch(source: Path, corpus: CorpusSettings, work: Work) -> Plan:
+    """Estimate the pitch of audio, and its labels.
+
+    Raises:
+        InputError: the library that finds it isn't there.
+    """
+    require_pitch_rate(corpus)
+    pipeline = pitch_pipeline()
+    plan = _plan(opened_alone(source, corpus, work), pipeline, work, 1, 0)
+    return replace(plan, written=plan.written + _PITCH_DIGITS * (plan.frames or 0) // work.nshard)
 
 
 def plan_stored_fit(stores: Sequence[StoredFrames], out: Path, fit: FitSettings, work: Work, overwrite: bool = False) -> Plan:
@@ -256,7 +271,7 @@ def _pipeline(frames: FrameChoice, corpus: CorpusSettings) -> FramePipeline:
 
 def _statistics(frames: FrameChoice) -> int:
     """Return how often all audio is gone through for statistics."""
-    return int(frames.normalize in ("corpus", "speaker"))
+    return int(frames.normalize == "corpus" or takes_speakers(frames.normalize))
 
 
 def part_of(work: Work) -> str:

@@ -77,7 +77,7 @@ def label_source(
     require_source(source)
     if name is not None:
         require_name(name)
-    if codebook.normalization.scope == "speaker" and not stores:
+    if codebook.normalization.by_speaker and not stores:
         require_speakers(source, corpus, "normalising per speaker")
     if not stores:
         base_made(spec_of(codebook), encoder)

@@ -29,6 +29,9 @@ from vocable.features.store import StoredFrames, length_file
 from vocable.report.encoder_description import encoder_rows
 from vocable.units.dictionary import read_dictionary
 from vocable.units.label_files import SUFFIXES, header_file, open_units
+from vocable.units.pitch_labels import read_pitch_labels
+from vocable.units.speaker_labels import DICTIONARY as SPEAKERS
+from vocable.units.speaker_labels import read_speaker_dictionary, read_speaker_labels
 from vocable.units.units import Survey, UnitsHeader
 from vocable.units.usage import usage_scores
 
@@ -68,6 +71,10 @@ def describe(path: Path) -> Description:
 def _describer(path: Path) -> Callable[[Path], Description]:
     if path.suffix in SUFFIXES:
         return _labels
+    if path.suffix in _SIDE_LABELS:
+        return _SIDE_LABELS[path.suffix]
+    if path.name == SPEAKERS:
+        return _speaker_dictionary
     if path.name.startswith("dict.") and path.suffix == ".txt":
         return _dictionary
     if path.name.endswith("skipped.jsonl"):
@@ -81,7 +88,7 @@ def _describer(path: Path) -> Callable[[Path], Description]:
     if path.suffix == ".npy" and length_file(path).exists():
         return _frames
     if path.suffix == ".json":
-        return _header_alone if path.with_suffix("").suffix in SUFFIXES else _header
+        return _header_alone if path.with_suffix("").suffix in (*SUFFIXES, *_SIDE_LABELS) else _header
     if is_torch_file(path):
         return encoder_description
     return _tensors
@@ -115,7 +122,8 @@ def _folder(path: Path) -> Description:
 
 def _belongs_to_another(path: Path) -> bool:
     """Tell whether a file is described with the one it lies beside."""
-    labels = path.suffix == ".json" and path.with_suffix("").suffix in SUFFIXES and path.with_suffix("").exists()
+    kinds = (*SUFFIXES, *_SIDE_LABELS)
+    labels = path.suffix == ".json" and path.with_suffix("").suffix in kinds and path.with_suffix("").exists()
     frames = path.suffix in (".len", ".json") and path.with_suffix(".npy").exists()
     segments = (path.parent / "segments.json").exists() and path.name.endswith(_OF_SEGMENTS)
     units = path.name.endswith(".jsonl") and path.with_suffix(".json").exists() and not path.name.endswith("skipped.jsonl")
@@ -133,6 +141,33 @@ def _labels(path: Path) -> Description:
     known = path.suffix == ".units" or header_file(path).exists()
     rows = {"utterances": len(survey.lengths), **usage.rows(), **_header_rows(header)}
     return Description("labels" if known else "labels without a header of ours (nothing tells their codebook or rate)", rows)
+
+
+def _pitch(path: Path) -> Description:
+    labels = read_pitch_labels(path)
+    bins = labels.bins
+    relative = " of pitch relative to each speaker's mean" if bins.norm == "speaker" else " of pitch"
+    rows = {
+        "utterances": len(labels),
+        "frames": len(labels.values),
+        "voiced": f"{100 * float((labels.values >= 0).mean()) if len(labels.values) else 0:.1f} %",
+        "bins": f"{len(bins)}, {'equally frequent' if bins.mode == 'quantile' else 'equally wide'}",
+        "from": f"{bins.floor:g} to {bins.ceiling:g} Hz",
+    }
+    return Description(f"labels{relative}", {**rows, **_header_rows(labels.header)})
+
+
+def _speakers(path: Path) -> Description:
+    labels = read_speaker_labels(path)
+    rows = {"utterances": len(labels.ids), "speakers": len(labels.names), "of nobody knows whom": int((labels.ids < 0).sum())}
+    return Description("labels of who speaks", {**rows, "manifest": _short(labels.header.manifest)})
+
+
+def _speaker_dictionary(path: Path) -> Description:
+    return Description("a dictionary of speakers", {"speakers": len(read_speaker_dictionary(path))})
+
+
+_SIDE_LABELS = {".f0": _pitch, ".spk": _speakers}
 
 
 def _header_rows(header: UnitsHeader) -> dict[str, Any]:
@@ -272,6 +307,8 @@ def _codebook(codebook: Codebook) -> Description:
         "values in a centroid": codebook.centroids.shape[1],
         "frames are": spec_in_words(codebook.spec) if codebook.spec is not None else "unknown: imported centroids don't say",
     }
+    if codebook.normalization.speakers:
+        rows["speakers it knows"] = len(codebook.normalization.speakers)
     fit = codebook.fit
     if "imported" in fit:
         rows["imported from"] = fit["imported"]
@@ -298,7 +335,8 @@ def spec_in_words(spec: FeatureSpec) -> str:
     if spec.layer is not None:
         words.append(f"layer {spec.layer}")
     if spec.frame_normalization != "none":
-        words.append(f"normalised per {spec.frame_normalization.partition(':')[0]}")
+        scope, alone, _ = spec.frame_normalization.partition(":")[0].partition("-mean")
+        words.append(f"without the mean of each {scope}" if alone else f"normalised per {scope}")
     if spec.context:
         words.append(f"{spec.context} neighbours on each side")
     return ", ".join(words)

@@ -113,11 +113,15 @@ class TextWriter:
         """
         if self._runs and len(units) > _LONGEST:
             raise InputError(f"{self._path} line {self._utterances + 1} {_too_long(len(units))}, or write .km or .units")
-        line = (_runs_line(units) if self._runs else units_line(units)).encode() + b"\n"
+        self.write_line(_runs_line(units) if self._runs else units_line(units), len(units))
+
+    def write_line(self, text: str, frames: int = 0) -> None:
+        """Write the line of one utterance, which stands for as many frames."""
+        line = text.encode() + b"\n"
         self._file.write(line)
         self._hasher.update(line)
         self._utterances += 1
-        self._frames += len(units)
+        self._frames += frames
 
     def counts(self) -> dict[str, int | str]:
         """Return what a header says of the lines written."""
