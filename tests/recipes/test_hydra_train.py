@@ -154,7 +154,6 @@ def test_the_public_file_is_the_papers_training(folder: Path) -> None:
         ([*GIVEN, "task.fine_tuning=true"], "task.fine_tuning is True, and here it can only be False"),
         ([*GIVEN, "model.mask_selection=uniform"], "model.mask_selection is 'uniform'"),
         ([*GIVEN, "model.conv_feature_layers=[(512,10,5)]"], "only the usual widths and strides"),
-        ([*GIVEN, "task.feat_dir=F"], "of the disentangled variant"),
         ([*GIVEN, "optimizer.adam_betas=both"], "optimizer.adam_betas is 'both', which can't be read"),
         ([*GIVEN, "dataset.max_tokens=1000"], "have to grow in this order"),
         ([*GIVEN, "task.label_rate=50"], "task.label_rate is 50 and model.label_rate 100"),

@@ -322,12 +322,14 @@ def hydra_train(
 ) -> None:
     """Train a HuBERT as fairseq's YAML file and dotted options say.
 
-    A step is as large as with distributed_world_size processes; those that there are GPUs for share it.
+    A step is as large as with distributed_world_size processes; those that there are GPUs for share it. With task.feat_dir it is
+    the disentangled variant, as 'vocable train disentangled'.
 
     Parameters
     ----------
     options
-        Such as task.data=DIR task.label_dir=DIR task.labels='["km"]' model.label_rate=100.
+        Such as task.data=DIR task.label_dir=DIR task.labels='["km"]' model.label_rate=100; of the disentangled variant also
+        task.feat_dir=DIR disentangle.reversal=0.3.
     config_dir
         Folder of the file.
     config_name
@@ -339,16 +341,15 @@ def hydra_train(
     """
     import torch
 
-    from vocable.recipes.fairseq_training import read_fairseq_training
-    from vocable.recipes.hubert_training import check_training, train_hubert
+    from vocable.recipes.fairseq_training import check_as_described, read_fairseq_training, train_as_described
 
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     found = read_fairseq_training(config_dir, config_name, options, half=place.startswith("cuda"))
     processes = max(1, min(found.world, torch.cuda.device_count())) if place == "cuda" else 1
-    launch(processes, lambda: check_training(found.settings, place, processes))
+    launch(processes, lambda: check_as_described(found, place, processes))
     if found.idle:
         print(f"without effect here: {', '.join(found.idle)}")
-    made = train_hubert(found.settings, found.out, place, threads)
+    made = train_as_described(found, place, threads)
     print(f"{made}: the model")
 
 

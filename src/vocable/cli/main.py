@@ -54,6 +54,7 @@ GROUPS = {
         {
             "hubert": "Train a HuBERT on labels, or go on where an earlier run of the same command was ended.",
             "melhubert": "Train a MelHuBERT: HuBERT on log-mel frames, of 20 or 10 ms.",
+            "disentangled": "Train a HuBERT whose frames tell what is said, and not who says it or how high.",
             "detokenizer": "Train a detokenizer, which makes frames of their centroids, for voice anonymization.",
             "vocoder": "Train a vocoder, HiFi-GAN's, which makes speech of frames, for voice anonymization.",
             "sdhubert": "Train an SD-HuBERT: sentences told by a student as its own slower self tells them, from which syllables "

@@ -12,7 +12,7 @@ from vocable.cli.train_anonymization import detokenizer, vocoder
 from vocable.errors import InputError
 from vocable.recipes.hubert_settings import read_settings
 
-__all__ = ["detokenizer", "hubert", "melhubert", "sdhubert", "vocoder"]
+__all__ = ["detokenizer", "disentangled", "hubert", "melhubert", "sdhubert", "vocoder"]
 
 
 def hubert(
@@ -98,6 +98,62 @@ def melhubert(
         Look over data and settings, try one micro-batch, say what the training will take, and do nothing.
     """
     _train(config, options, out, init, device, threads, processes, overwrite, dry_run, logmel=True)
+
+
+def disentangled(
+    config: str,
+    /,
+    *options: str,
+    out: Path,
+    init: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    processes: int = 1,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Train a HuBERT whose frames tell what is said, and not who says it or how high.
+
+    It is `train hubert` with heads that learn to tell speakers and pitch, and an encoder that learns not to let them: their
+    gradients come to it turned round. Writes what `train hubert` does; the model is an encoder as any other, without these heads.
+
+    Parameters
+    ----------
+    config
+        A file of settings (.toml, .yaml), or one that comes with vocable: disentangled-base, disentangled-small, or any that
+        'train hubert' takes.
+    options
+        Settings that take the place of the file's, such as data.folder=run data.feat_dir=voices disentanglement.reversal=0.3.
+    out
+        Folder of the run.
+    init
+        An encoder to begin with in place of random weights, in any layout; it has to be of the settings' shape. The same as
+        model.init=INIT.
+    device
+        cpu, cuda, cuda:1 or mps.
+    threads
+        On the CPU; by default all cores, shared by the processes.
+    processes
+        How many share the work on this machine.
+    overwrite
+        Begin anew where a training with other settings or data stands.
+    dry_run
+        Look over data and settings, try one micro-batch, say what the training will take, and do nothing.
+    """
+    from vocable.recipes.disentangled_settings import read_disentangled_settings
+
+    if processes < 1:
+        raise InputError(f"--processes {processes}: give 1 or more")
+    settings = read_disentangled_settings(config, options if init is None else (*options, f"model.init={json.dumps(init)}"))
+    if dry_run:
+        from vocable.recipes.training_plan import plan_disentangled
+
+        print_table(f"a training in {out}", plan_disentangled(settings, device, threads))
+        return
+    from vocable.recipes.disentangled_training import check_disentangled, train_disentangled
+
+    launch(processes, lambda: check_disentangled(settings, device, processes))
+    print(f"{train_disentangled(settings, out, device, threads, overwrite)}: the model")
 
 
 def sdhubert(

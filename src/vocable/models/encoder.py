@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +36,17 @@ class Projection(nn.Module):
         """Return frames projected, in float32."""
         made = stream.float() if self.norm is None else self.norm(stream.float())
         return made if self.linear is None else applied(self.linear, made).float()
+
+
+class MaskedStates(NamedTuple):
+    """What becomes of utterances, some of whose frames are hidden; all of shape (utterances, frames, dim)."""
+
+    projected: Tensor
+    """Before any frame is hidden."""
+    blocks: list[Tensor]
+    """Behind each block, residual included, without any final norm: what goes on to the next."""
+    final: Tensor
+    """Behind the last block and the final norm, if there is one."""
 
 
 class Encoder(nn.Module):
@@ -121,13 +133,19 @@ class Encoder(nn.Module):
         Returns:
             Frames behind the last block and the final norm, if there is one, of shape (utterances, frames, dim).
         """
+        return self.masked_states(frames, mask, left_out).final
+
+    def masked_states(self, frames: Tensor, mask: Tensor, left_out: Collection[int] = ()) -> MaskedStates:
+        """Return what becomes of such a batch on its way; arguments are those of `masked`."""
         hidden = mask[..., None]
         if self.mask_embedding is None:
             frames = frames.masked_fill(hidden, 0.0)  # a bin's mean, once it is normalised
-        stream = dropout(self.projection(frames), self.regularization.input_dropout, self.training)
+        projected = self.projection(frames)
+        stream = dropout(projected, self.regularization.input_dropout, self.training)
         if self.mask_embedding is not None:
             stream = torch.where(hidden, self.mask_embedding.to(stream.dtype), stream)
-        return self.through(stream, left_out=left_out)
+        states = self._states(stream, self.blocks, left_out)
+        return MaskedStates(projected, states[1:], self._final(states[-1]))
 
     def through(self, stream: Tensor, blocks: nn.ModuleList | None = None, left_out: Collection[int] = ()) -> Tensor:
         """Return what becomes of projected frames behind positions, blocks and the final norm, if there is one; for training.
@@ -140,6 +158,10 @@ class Encoder(nn.Module):
         Returns:
             Of shape (utterances, frames, dim); with an aggregator one row more, the first.
         """
+        return self._final(self._states(stream, self.blocks if blocks is None else blocks, left_out)[-1])
+
+    def _states(self, stream: Tensor, blocks: nn.ModuleList, left_out: Collection[int]) -> list[Tensor]:
+        """Return what projected frames are before the first block and behind each."""
         count = len(stream)
         stream = stream + self.positions.of_batch(stream).to(stream.dtype)
         stream = stream if self.config.pre_norm else self.norm(stream)
@@ -147,10 +169,10 @@ class Encoder(nn.Module):
         if self.aggregator is not None:
             stream = torch.cat([self.aggregator.to(stream.dtype).expand(count, 1, -1), stream], dim=1)
         biases = None if self.relative_positions is None else [self.relative_positions(stream.shape[1])] * count
-        for number, block in enumerate(self.blocks if blocks is None else blocks, 1):
-            if number not in left_out:
-                stream = block(stream, None, biases).block
-        return self._final(stream)
+        states = [stream]
+        for number, block in enumerate(blocks, 1):
+            states.append(states[-1] if number in left_out else block(states[-1], None, biases).block)
+        return states
 
     def mel_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Return mean and standard deviation of each log-mel bin in the corpus that was learnt from, if they are used."""

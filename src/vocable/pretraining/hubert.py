@@ -12,8 +12,9 @@ from torch.nn import functional
 from vocable.checkpoints.tensor_names import LABEL_EMBEDDINGS, of_set
 from vocable.models.config import EncoderConfig
 from vocable.models.convolution_batches import convolved_batch
-from vocable.models.encoder import Encoder
+from vocable.models.encoder import Encoder, MaskedStates
 from vocable.models.regularization import NONE, Regularization
+from vocable.pretraining.gradient_scaling import scaled_gradient
 from vocable.pretraining.loss_settings import LossSettings
 from vocable.training.objective import Losses
 
@@ -85,6 +86,15 @@ class LabelHead(nn.Module):
             ]
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoder makes of a batch."""
+
+    states: MaskedStates
+    penalty: Tensor | None
+    """Mean square of what the convolutions make, where there are some."""
+
+
 class HubertObjective(nn.Module):
     """An encoder that learns to predict the labels of frames it doesn't see.
 
@@ -118,8 +128,16 @@ class HubertObjective(nn.Module):
 
     def forward(self, batch: MaskedBatch) -> Losses:
         """Return the loss in nats, summed over frames and label sets, with the penalty for each frame that is asked for."""
+        return self.losses(batch, self.encoded(batch))
+
+    def encoded(self, batch: MaskedBatch) -> Encoded:
+        """Return what the encoder makes of a batch on its way."""
         convolved, penalty = self._convolved(batch)
-        stream = self.encoder.masked(convolved, batch.mask, self._left_out()).flatten(0, 1)
+        return Encoded(self.encoder.masked_states(convolved, batch.mask, self._left_out()), penalty)
+
+    def losses(self, batch: MaskedBatch, encoded: Encoded) -> Losses:
+        """Return what `forward` does of a batch, of which the encoder has made what it makes."""
+        stream, penalty = encoded.states.final.flatten(0, 1), encoded.penalty
         labels = batch.labels.flatten(1)
         hidden = self._predicted(stream, labels, batch.hidden, self._settings.masked > 0)
         shown = self._predicted(stream, labels, batch.shown, self._settings.unmasked > 0)
@@ -143,7 +161,7 @@ class HubertObjective(nn.Module):
             return batch.audio, None
         convolved = convolved_batch(stack, batch.audio)
         if 0 < part < 1:
-            convolved = _ScaledGradient.apply(convolved, part)  # type: ignore[no-untyped-call]
+            convolved = scaled_gradient(convolved, part)
         return convolved, convolved.float().pow(2).mean()
 
     def _left_out(self) -> Collection[int]:
@@ -177,19 +195,6 @@ class _Predicted:
     count: Tensor
     commonest: Tensor
     """How often the label is predicted that is predicted most."""
-
-
-class _ScaledGradient(torch.autograd.Function):
-    """The same values, with a part of the gradient."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor, part: float) -> Tensor:
-        ctx.part = part  # type: ignore[attr-defined]
-        return values.view_as(values)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0] * ctx.part, None  # type: ignore[attr-defined]
 
 
 def heads_of(weights: Mapping[str, Tensor], labels: Sequence[int]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from vocable.models.config import EncoderConfig
 from vocable.pretraining.hubert import MaskedBatch
 from vocable.pretraining.masking import MaskSettings, reference_masks, span_masks
 from vocable.training.batches import BatchSettings
-from vocable.training.crops import Crops
+from vocable.training.crops import Cropped, Crops
 from vocable.training.inputs import Inputs
 from vocable.training.objective import Made
 from vocable.units.units import Units
@@ -99,7 +99,19 @@ class LabelledAudio:
         Raises:
             InputError: an utterance can't be read, nor can others in its place.
         """
-        found = self._crops.at(position)
+        found = self.cropped(position)
+        return Made(self.batch_of(found), found.unreadable)
+
+    def cropped(self, position: int) -> Cropped:
+        """Return the utterances of the micro-batch at a position, cropped.
+
+        Raises:
+            InputError: an utterance can't be read, nor can others in its place.
+        """
+        return self._crops.at(position)
+
+    def batch_of(self, found: Cropped) -> MaskedBatch:
+        """Return cropped utterances with their labels, some of whose frames are hidden."""
         labels = [
             [
                 labels_of_frames(item.units[row], ratio, start, found.length)
@@ -109,8 +121,7 @@ class LabelledAudio:
         ]
         mask = self._mask(found.drawn, len(found.audio), found.length)
         stacked = torch.from_numpy(np.stack([np.stack(of_set) for of_set in labels]))
-        batch = MaskedBatch.of(torch.stack(found.audio), stacked, torch.from_numpy(mask), found.seconds)
-        return Made(batch, found.unreadable)
+        return MaskedBatch.of(torch.stack(found.audio), stacked, torch.from_numpy(mask), found.seconds)
 
     def _mask(self, drawn: np.random.Generator, utterances: int, length: int) -> NDArray[np.bool_]:
         if not self._masks.reference:

@@ -44,3 +44,22 @@ def training_warning(records: list[dict[str, Any]], steps: int, entropy: float) 
             f"labels are ({entropy:.3f}): it is stuck; give another learning_rate, or look at whether labels belong to this audio"
         )
     return None
+
+
+def speaker_warning(records: list[dict[str, Any]], speakers: int) -> str | None:
+    """Return a warning if a head tells speakers clearly worse than guessing does.
+
+    An encoder that tells nothing of them leaves a head at ln N; beyond, it is the head that goes wrong.
+
+    Args:
+        records: of the training.
+        speakers: how many there are.
+    """
+    own = [item for item in records if item["split"] == "train" and item.get("speaker_loss") is not None]
+    if not own or own[-1]["speaker_loss"] <= math.log(speakers) + 1:
+        return None
+    return (
+        f"at step {own[-1]['step']} the speaker head's loss is {own[-1]['speaker_loss']:.3f} nats, where guessing among "
+        f"{speakers} speakers has {math.log(speakers):.3f}: the head is broken, the encoder not rid of them; give a smaller "
+        "disentanglement.head_rate or reversal"
+    )

@@ -6,6 +6,7 @@ import difflib
 import tomllib
 import types
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -173,7 +174,7 @@ def _converted(kind: Any, value: Any, where: str, name: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return _converted(next(item for item in arguments if item is not type(None)), value, where, name)
+        return _one_of([item for item in arguments if item is not type(None)], value, where, name)
     if origin is Literal:
         if value not in arguments:
             raise InputError(f"{where}: {name} is one of {', '.join(map(str, arguments))}, not {value!r}")
@@ -185,6 +186,17 @@ def _converted(kind: Any, value: Any, where: str, name: str) -> Any:
             raise InputError(f"{where}: {name} takes {len(kinds)} values, not {len(listed)}")
         return tuple(_converted(inner, item, where, name) for inner, item in zip(kinds, listed, strict=True))
     return _single(kind, value, where, name)
+
+
+def _one_of(kinds: Sequence[Any], value: Any, where: str, name: str) -> Any:
+    """Return a value as the first of several types that can be wants it."""
+    if len(kinds) == 1:
+        return _converted(kinds[0], value, where, name)
+    for kind in kinds:
+        with suppress(InputError):
+            return _converted(kind, value, where, name)
+    words = [", ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else _WORDS.get(kind, kind) for kind in kinds]
+    raise InputError(f"{where}: {name} should be {', or '.join(map(str, words))}, not {value!r}")
 
 
 def _single(kind: Any, value: Any, where: str, name: str) -> Any:

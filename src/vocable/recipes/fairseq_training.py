@@ -13,7 +13,10 @@ from vocable.checkpoints.fairseq_encoder import convolutions_of
 from vocable.errors import InputError
 from vocable.models.config import CONVOLUTIONS
 from vocable.recipes.configuration import Values, built, read_values, with_options, yaml_value
+from vocable.recipes.disentangled_settings import DisentangledSettings
+from vocable.recipes.disentangled_training import check_disentangled, train_disentangled
 from vocable.recipes.hubert_settings import HubertSettings
+from vocable.recipes.hubert_training import check_training, train_hubert
 
 Read = Callable[[Any], Any]
 
@@ -23,6 +26,7 @@ class FairseqTraining:
     """A training as fairseq describes it."""
 
     settings: HubertSettings
+    """With task.feat_dir those of the disentangled variant."""
     out: Path
     """hydra.run.dir, or checkpoint.save_dir."""
     world: int
@@ -61,11 +65,46 @@ def read_fairseq_training(folder: Path, name: str, options: Sequence[str], half:
                 raise InputError(f"{path}: {key} is {values[key]!r}, which can't be read ({error}): mend it") from error
     world = _combined(path, made, values, half)
     used = {*_RULES, *_COMBINED, *_ONLY}
+    kind: type[HubertSettings] = HubertSettings
+    if (features := values.get("task.feat_dir")) is not None:
+        own = [key for key in values if key.startswith(_DISENTANGLE)]
+        used |= {"task.feat_dir", *own}
+        made["disentanglement"] = {"tap": "conv"}  # where the original's call chart has it: before frames are hidden
+        for key in own:
+            _set(made, f"disentanglement.{key.removeprefix(_DISENTANGLE)}", values[key])
+        _set(made, "data.feat_dir", str(features))
+        kind = DisentangledSettings
     idle = tuple(sorted(key for key in values if key not in used and not key.startswith("hydra.")))
     out = values.get("hydra.run.dir", values.get("checkpoint.save_dir"))
-    return FairseqTraining(built(HubertSettings, made, str(path)), Path(str(out or "outputs")), world, idle)
+    return FairseqTraining(built(kind, made, str(path)), Path(str(out or "outputs")), world, idle)
 
 
+def check_as_described(found: FairseqTraining, device: str, processes: int) -> None:
+    """Refuse what every process of a training would refuse; nothing is written.
+
+    Raises:
+        InputError: something given can't be used.
+        MismatchError: labels don't belong to the audio or the model.
+    """
+    if isinstance(found.settings, DisentangledSettings):
+        check_disentangled(found.settings, device, processes)
+    else:
+        check_training(found.settings, device, processes)
+
+
+def train_as_described(found: FairseqTraining, device: str, threads: int | None) -> Path:
+    """Train, and return the folder of the model.
+
+    Raises:
+        InputError: something can't be used; or what `train_hubert` raises.
+    """
+    if isinstance(found.settings, DisentangledSettings):
+        return train_disentangled(found.settings, found.out, device, threads)
+    return train_hubert(found.settings, found.out, device, threads)
+
+
+_DISENTANGLE = "disentangle."
+"""Before keys of ours that fairseq hasn't: disentangle.reversal, disentangle.speaker.weight."""
 _EXAMPLES = {"task.data": "MANIFESTS", "task.labels": "'[\"km\"]'"}
 
 
@@ -237,8 +276,6 @@ def _refuse(path: Path, values: Values) -> None:
     for key, allowed in _ONLY.items():
         if key in values and values[key] not in allowed:
             raise InputError(f"{path}: {key} is {values[key]!r}, and here it can only be {' or '.join(map(repr, allowed))}")
-    if values.get("task.feat_dir") is not None:
-        raise InputError("task.feat_dir is of the disentangled variant, which this version doesn't train: leave it out")
 
 
 def _combined(path: Path, made: Values, values: Values, half: bool) -> int:

@@ -74,7 +74,7 @@ def train_hubert(
     with joined(device) as world:
         data = data or TrainingData.read(settings.data, config)
         with run_in(out, world, threads, data.notes):
-            replace(_trainer(settings, config, data, out, world, beside or {}), overwrite=overwrite).run()
+            replace(hubert_trainer(settings, config, data, out, world, beside or {}), overwrite=overwrite).run()
     return out / "model"
 
 
@@ -122,7 +122,7 @@ def labelled_audio(settings: HubertSettings, config: EncoderConfig, split: Split
     return LabelledAudio(split.inputs, split.sets, config, settings.batches, settings.masks, seed)
 
 
-def _trainer(
+def hubert_trainer(
     settings: HubertSettings,
     config: EncoderConfig,
     data: TrainingData,
@@ -130,6 +130,7 @@ def _trainer(
     world: World,
     beside: Mapping[str, bytes],
 ) -> Trainer:
+    """Return what trains a HuBERT in a folder, as `train_hubert` says."""
     training = settings.training
     objective, began = made_objective(settings, config, data.clusters, data.corpus)
     source = labelled_audio(settings, config, data.train, training.seed)

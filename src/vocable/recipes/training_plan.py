@@ -13,7 +13,10 @@ import torch
 from vocable.anonymization.vocoder_data import VocoderData
 from vocable.anonymization.vocoding import Vocoding
 from vocable.execution.progress import duration
+from vocable.pretraining.disentanglement import DisentangledObjective
 from vocable.pretraining.hubert import HubertObjective
+from vocable.recipes.disentangled_settings import DisentangledSettings
+from vocable.recipes.disentangled_training import disentangled_objective, voiced_audio
 from vocable.recipes.hubert_settings import HubertSettings
 from vocable.recipes.hubert_training import labelled_audio, made_objective
 from vocable.recipes.sdhubert_settings import SdhubertSettings
@@ -22,6 +25,7 @@ from vocable.recipes.training_data import TrainingData
 from vocable.recipes.training_run import share_cores
 from vocable.recipes.vocoder_settings import VocoderSettings
 from vocable.recipes.vocoder_training import begun_vocoder, speech_source
+from vocable.recipes.voice_data import VoiceData
 from vocable.syllables.distillation import SentenceDistillation
 from vocable.training.batches import BatchSettings
 from vocable.training.objective import Data, InTurns, Stepping
@@ -48,8 +52,34 @@ def plan_training(settings: HubertSettings, device: str, threads: int | None) ->
     plan = _Plan(
         objective, sum(item.numel() for item in objective.head.parameters()), source, settings.batches, settings.training
     )
-    labels = ", ".join(f"{count:,} at {item.rate:g} a second" for count, item in zip(data.clusters, data.train.sets, strict=True))
-    return plan.rows(world, threads, len(inputs.ids), inputs.seconds, {"labels": labels})
+    return plan.rows(world, threads, len(inputs.ids), inputs.seconds, _labels(data))
+
+
+def plan_disentangled(settings: DisentangledSettings, device: str, threads: int | None) -> dict[str, Any]:
+    """Return what a training of a disentangled HuBERT will take, by name; one micro-batch goes forward and backward.
+
+    Raises:
+        InputError: something given can't be used.
+        MismatchError: labels, speakers or pitch don't belong to the audio or the model.
+    """
+    config = settings.model.config()
+    world = World(device=place_of(device))
+    data = TrainingData.read(settings.data, config)
+    voices = VoiceData.read(settings, data)
+    hubert, _ = made_objective(settings, config, data.clusters, data.corpus)
+    objective = disentangled_objective(settings, hubert, voices)
+    labelled = labelled_audio(settings, config, data.train, settings.training.seed)
+    source = voiced_audio(labelled, voices.train, config)
+    in_heads = sum(item.numel() for part in (hubert.head, objective.heads) for item in part.parameters())
+    plan = _Plan(objective, in_heads, source, settings.batches, settings.training)
+    told = {"speakers": voices.speakers, "bins of pitch": voices.bins}
+    rows = {**_labels(data), **{name: f"{count:,}" for name, count in told.items() if count is not None}}
+    return plan.rows(world, threads, len(data.train.inputs.ids), data.train.inputs.seconds, rows)
+
+
+def _labels(data: TrainingData) -> dict[str, str]:
+    each = zip(data.clusters, data.train.sets, strict=True)
+    return {"labels": ", ".join(f"{count:,} at {item.rate:g} a second" for count, item in each)}
 
 
 def plan_sdhubert(settings: SdhubertSettings, device: str, threads: int | None) -> dict[str, Any]:
@@ -90,7 +120,7 @@ def plan_vocoder(settings: VocoderSettings, device: str, threads: int | None) ->
 
 @dataclass(frozen=True)
 class _Plan:
-    objective: HubertObjective | SentenceDistillation | Vocoding
+    objective: HubertObjective | DisentangledObjective | SentenceDistillation | Vocoding
     in_heads: int
     """Parameters."""
     source: Data

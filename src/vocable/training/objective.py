@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Losses(NamedTuple):
@@ -53,6 +53,22 @@ class InTurns(Protocol):
 
     def begin_turn(self, turn: str) -> None:
         """Begin a turn: from now on the loss has gradients for that turn's parameters alone."""
+
+
+@runtime_checkable
+class Apart(Protocol):
+    """An objective with a part that learns beside the model, such as what judges it.
+
+    How the model learns mustn't depend on how large that part's gradients are: they are clipped by themselves.
+    """
+
+    @property
+    def apart(self) -> nn.Module:
+        """The part; its biases and norms never decay."""
+
+    @property
+    def apart_rate(self) -> float:
+        """Its learning rate, as a multiple of the model's."""
 
 
 class Batch(Protocol):

@@ -169,7 +169,7 @@ class _Run:
             self._check_readable()
         rate = self._settings.optimizer.learning_rate * self._settings.schedule.factor(self.step, self._settings.steps)
         for group in self._wrapped.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate", 1.0)
         scale = self._world.size / max(total, 1e-12)  # DDP and FSDP take the mean over processes
         objective = self._asked.objective
         objective.train()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_state_dict, set_state_dict
 
 from vocable.errors import InputError
+from vocable.training.objective import Apart
 from vocable.training.settings import OptimizerSettings, TrainingSettings
 from vocable.training.world import World
 
@@ -63,9 +64,11 @@ class Wrapped:
         return nullcontext()
 
     def clip(self, norm: float) -> Tensor:
-        """Scale gradients down to a norm, and return what it was."""
-        found = nn.utils.clip_grad_norm_(self._whole.parameters(), norm if norm > 0 else float("inf"))
-        return found.full_tensor() if hasattr(found, "full_tensor") else found
+        """Scale gradients down to a norm, those of what learns apart by themselves; return what the model's was."""
+        found, *others = (_clipped(part, norm) for part in _parts(self._whole) if part)
+        for other in others:  # not finite, it ends a training as the model's own does
+            found = torch.where(torch.isfinite(other), found, other)
+        return found
 
     def state(self) -> dict[str, Any]:
         """Return model and optimizer as nested dictionaries; this process's part of them."""
@@ -86,18 +89,37 @@ class Wrapped:
 
 def optimizer_of(model: nn.Module, settings: OptimizerSettings, device: torch.device) -> torch.optim.Optimizer:
     """Return the optimizer of a model; fused, which takes a third of the time."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": trained}]
-    if settings.decayed == "matrices":
-        groups = [
-            {"params": [parameter for parameter in trained if parameter.ndim > 1]},
-            {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-        ]
+    own, apart = ([parameter for parameter in part if parameter.requires_grad] for part in _parts(model))
+    groups = _groups(own, settings.decayed == "matrices")
+    if isinstance(model, Apart):
+        groups += [{**group, "rate": model.apart_rate} for group in _groups(apart, True)]
     kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
     return kind(
         groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay,
         fused=device.type in ("cpu", "cuda", "mps"),
     )  # fmt: skip
+
+
+def _parts(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return the parameters of a model, and of what learns apart in it."""
+    apart = list(model.apart.parameters()) if isinstance(model, Apart) else []
+    known = {id(parameter) for parameter in apart}
+    return [parameter for parameter in model.parameters() if id(parameter) not in known], apart
+
+
+def _groups(parameters: list[nn.Parameter], matrices: bool) -> list[dict[str, Any]]:
+    """Return what an optimizer takes; with `matrices` alone decaying, biases and norms are a group of their own."""
+    if not matrices:
+        return [{"params": parameters}]
+    return [
+        {"params": [parameter for parameter in parameters if parameter.ndim > 1]},
+        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _clipped(parameters: list[nn.Parameter], norm: float) -> Tensor:
+    found = nn.utils.clip_grad_norm_(parameters, norm if norm > 0 else float("inf"))
+    return found.full_tensor() if hasattr(found, "full_tensor") else found
 
 
 def _begin(optimizer: torch.optim.Optimizer) -> None:
