@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -144,8 +144,8 @@ class Encoder(nn.Module):
         stream = dropout(projected, self.regularization.input_dropout, self.training)
         if self.mask_embedding is not None:
             stream = torch.where(hidden, self.mask_embedding.to(stream.dtype), stream)
-        states = self._states(stream, self.blocks, left_out)
-        return MaskedStates(projected, states[1:], self._final(states[-1]))
+        _, *states = self._states(stream, self.blocks, left_out)
+        return MaskedStates(projected, states, self._final(states[-1]))
 
     def through(self, stream: Tensor, blocks: nn.ModuleList | None = None, left_out: Collection[int] = ()) -> Tensor:
         """Return what becomes of projected frames behind positions, blocks and the final norm, if there is one; for training.
@@ -158,10 +158,12 @@ class Encoder(nn.Module):
         Returns:
             Of shape (utterances, frames, dim); with an aggregator one row more, the first.
         """
-        return self._final(self._states(stream, self.blocks if blocks is None else blocks, left_out)[-1])
+        for state in self._states(stream, self.blocks if blocks is None else blocks, left_out):
+            stream = state  # none of the others is held
+        return self._final(stream)
 
-    def _states(self, stream: Tensor, blocks: nn.ModuleList, left_out: Collection[int]) -> list[Tensor]:
-        """Return what projected frames are before the first block and behind each."""
+    def _states(self, stream: Tensor, blocks: nn.ModuleList, left_out: Collection[int]) -> Iterator[Tensor]:
+        """Yield what projected frames are before the first block and behind each."""
         count = len(stream)
         stream = stream + self.positions.of_batch(stream).to(stream.dtype)
         stream = stream if self.config.pre_norm else self.norm(stream)
@@ -169,10 +171,11 @@ class Encoder(nn.Module):
         if self.aggregator is not None:
             stream = torch.cat([self.aggregator.to(stream.dtype).expand(count, 1, -1), stream], dim=1)
         biases = None if self.relative_positions is None else [self.relative_positions(stream.shape[1])] * count
-        states = [stream]
+        yield stream
         for number, block in enumerate(blocks, 1):
-            states.append(states[-1] if number in left_out else block(states[-1], None, biases).block)
-        return states
+            if number not in left_out:
+                stream = block(stream, None, biases).block
+            yield stream
 
     def mel_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Return mean and standard deviation of each log-mel bin in the corpus that was learnt from, if they are used."""
