@@ -119,7 +119,7 @@ def test_who_cannot_judge_is_told(sides: tuple[Path, Path], cli: Cli, tmp_path: 
     broken.WhisperModel = lambda model, **_: 1 / 0 if model != "no/such" else int("no model")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "faster_whisper", broken)
     assert "can't be had" in cli("evaluate", "intelligibility", *sides, "--recogniser", "faster-whisper:no/such", fails=True)
-    assert "no effect here" in cli(*common, "--sample-rate", 8000, fails=True)
+    assert "no effect here" in cli(*common, "--verifier", "judges_of_tests:describe", "--sample-rate", 8000, fails=True)
     assert "let it return a str" in cli(
         "evaluate", "intelligibility", *sides, "--workers", 1, "--recogniser", "judges_of_tests:mute", fails=True
     )
