@@ -25,7 +25,7 @@ from vocable.models.vocoder import Vocoder, VocoderConfig
 
 _FARTHEST = 4.0  # beyond which nobody is understood
 DISTANCE = 1.4
-"""Of voices from the usual one: of 100 utterances a verifier confuses 5 more than at 1, and as many words are understood."""
+"""Of voices from the usual one: beside 1, equal error rates are 2 and 6 points higher, for one more word in a hundred misread."""
 
 
 def require_distance(distance: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -99,7 +100,7 @@ class Judging:
 
 
 @dataclass(frozen=True)
-class _Judge:
+class _Judge(ABC):
     """A job: what somebody makes of each utterance of a block."""
 
     name: str
@@ -127,9 +128,9 @@ class _Judge:
 
         return run
 
+    @abstractmethod
     def judge(self) -> Callable[[Waveform], Any]:
         """Return what is asked."""
-        raise NotImplementedError
 
     def kept(self, found: list[Any]) -> Payload:
         """Return what was found, arrays of one dimension, as a ledger keeps it."""
