@@ -27,9 +27,14 @@ class Block:
 @dataclass(frozen=True)
 class Square:
     offset: int = 0
+    seconds: float = 0.0
 
     def open(self, device: str) -> Callable[[int], tuple[int, str, int]]:
-        return lambda number: (number * number + self.offset, device, os.getpid())
+        def run(number: int) -> tuple[int, str, int]:
+            time.sleep(self.seconds)
+            return number * number + self.offset, device, os.getpid()
+
+        return run
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,65 @@ class Kills:
                     mark.touch()
                 os.kill(os.getpid(), self.how)
         return number
+
+
+@dataclass(frozen=True)
+class Basket:
+    """A shard of items, some of which may be passed over."""
+
+    number: int
+    items: tuple[int, ...]
+    spoiled: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(map(str, self.items))
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        return tuple(item for item in self.items if str(item) not in self.spoiled)
+
+    def only(self, names: frozenset[str]) -> Basket:
+        return Basket(self.number, self.items, self.spoiled | (set(self.names) - names))
+
+    def without(self, names: frozenset[str]) -> Basket:
+        return Basket(self.number, self.items, self.spoiled | names)
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """Returns what a basket has left, unless that ends the process."""
+
+    poison: tuple[int, ...]
+    how: int = signal.SIGSEGV
+
+    def open(self, device: str) -> Callable[[Basket], tuple[int, ...]]:
+        def run(basket: Basket) -> tuple[int, ...]:
+            for item in basket.left:
+                if item in self.poison:
+                    os.kill(os.getpid(), self.how)
+            return basket.left
+
+        return run
+
+
+@dataclass(frozen=True)
+class FailsOften:
+    """Raises on each shard, so many times."""
+
+    folder: str
+    times: int
+
+    def open(self, device: str) -> Callable[[int], int]:
+        def run(number: int) -> int:
+            for at in range(self.times):
+                mark = Path(self.folder) / f"{number}-{at}"
+                if not mark.exists():
+                    mark.touch()
+                    raise ZeroDivisionError
+            return number
+
+        return run
 
 
 @dataclass(frozen=True)

@@ -52,14 +52,10 @@ def test_what_the_user_can_mend_is_raised_as_it_is(workers: int) -> None:
         list(run_shards(Fails("open"), range(10), Work(workers=workers)))
 
 
-def test_a_bug_in_a_worker_comes_with_its_traceback() -> None:
-    with pytest.raises(WorkerError, match="(?s)a worker failed:.*in run.*ZeroDivisionError: a bug"):
-        list(run_shards(Fails("bug"), range(10), Work(workers=2)))
-
-
 def test_answers_that_cannot_be_sent_are_no_killed_worker() -> None:
-    with pytest.raises(WorkerError, match=r"(?s)a worker failed:.*pickle"):
-        list(run_shards(Unsendable(), [0, 2], Work(workers=2)))
+    found = list(run_shards(Unsendable(), [0, 2], Work(workers=2)))
+    assert [item.result for item in found] == [0, None]
+    assert "pickle" in (found[1].failure or "")
     with pytest.raises(VocableError, match="^one is odd, since it is$"):
         list(run_shards(Unsendable(), [0, 1], Work(workers=2)))
 
@@ -75,10 +71,10 @@ def test_a_shard_that_kills_its_worker_once_is_done_by_the_next(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("how", "name"), [(signal.SIGKILL, "SIGKILL, often for want of memory"), (signal.SIGSEGV, "SIGSEGV")])
-def test_a_shard_that_kills_its_worker_twice_is_set_aside_and_named(how: int, name: str) -> None:
+def test_a_shard_that_kills_its_worker_each_time_is_set_aside_and_named(how: int, name: str) -> None:
     outcomes = list(run_shards(Kills((2,), how=how), range(6), Work(workers=2)))
     assert [item.result for item in outcomes] == [0, 1, None, 3, 4, 5]
-    assert outcomes[2].failure == f"it ended its worker process 2 times ({name})"
+    assert outcomes[2].failure == f"it ended its worker process 4 times ({name})"
 
 
 def test_a_worker_that_is_killed_while_it_begins_is_replaced(tmp_path: Path) -> None:
@@ -136,7 +132,8 @@ def test_shards_are_drawn_only_a_bounded_number_ahead() -> None:
         ({"workers": 0}, "--workers 0"),
         ({"nshard": 2, "rank": 2}, "ranks run from 0 to 1"),
         ({"nshard": 0}, "--nshard 0: at least 1 is needed"),
-        ({"engine": "ray"}, "--engine ray"),
+        ({"engine": "dask"}, "--engine dask: it is local or ray"),
+        ({"address": "auto"}, "--address auto goes with --engine ray"),
     ],
 )
 def test_impossible_work_is_refused(options: dict[str, object], message: str) -> None:

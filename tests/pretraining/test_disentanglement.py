@@ -69,8 +69,11 @@ def gradients(objective: DisentangledObjective, loss: Tensor) -> Gradients:
     return found
 
 
-def means_by_hand(objective: DisentangledObjective, given: DisentangledBatch, tap: Tap) -> Tensor:
-    """Return the weighted mean cross-entropies of the heads, nothing of them reversed, by loops and the encoder's own parts."""
+def means_by_hand(objective: DisentangledObjective, given: DisentangledBatch, tap: Tap, turning: bool = False) -> Tensor:
+    """Return the weighted mean cross-entropies of the heads, nothing of them reversed, by loops and the encoder's own parts.
+
+    With `turning` those of the items alone that turn the encoder, as parts of the same means.
+    """
     encoder = objective.hubert.encoder
     convolved = torch.stack([encoder.convolutions(item) for item in given.masked.audio])
     stream = projected = encoder.projection(convolved)
@@ -84,6 +87,9 @@ def means_by_hand(objective: DisentangledObjective, given: DisentangledBatch, ta
     frames = states[{"conv": 0, "last": -1}.get(tap, tap)]  # type: ignore[call-overload,arg-type]
     speaker, pitch = objective.heads["speaker"], objective.heads["pitch"]
     of_speakers, of_pitch = [], []
+    if objective._settings.normalize:
+        spread = frames.var(-1, unbiased=False, keepdim=True)
+        frames = (frames - frames.mean(-1, keepdim=True)) / (spread + 1e-5).sqrt()
     for number, own in enumerate(frames):
         if (known := int(given.speakers[number])) >= 0:
             described = torch.cat([own.mean(0), (own.var(0, unbiased=False) + 1e-5).sqrt()])
@@ -94,6 +100,11 @@ def means_by_hand(objective: DisentangledObjective, given: DisentangledBatch, ta
                 logits = pitch.outer(functional.gelu(pitch.inner(frame)))
                 of_pitch.append(-torch.log_softmax(logits, 0)[int(place)])
     settings = objective._settings
+    if turning and settings.relents:
+        of_speakers = [loss if loss < math.log(SPEAKERS) else 0 * loss for loss in of_speakers]
+        of_pitch = [loss if loss < math.log(BINS) else 0 * loss for loss in of_pitch]
+        assert any(of_speakers)
+        assert 0 < sum(map(bool, of_pitch)) < len(of_pitch)
     weighted = (settings.speaker.weight * torch.stack(of_speakers).mean(), settings.pitch.weight * torch.stack(of_pitch).mean())
     return objective.weight(given) * (weighted[0] + weighted[1])
 
@@ -106,9 +117,12 @@ def close(one: Tensor, other: Tensor) -> bool:
 @pytest.mark.parametrize("tap", ["conv", 1, "last"])
 @pytest.mark.parametrize("schedule", ["constant", "dann", "linear"])
 @pytest.mark.parametrize("step", [7, 29, 80])
-def test_the_encoder_gets_minus_the_heads_gradient_times_the_strength(large: bool, tap: Tap, schedule: str, step: int) -> None:
+@pytest.mark.parametrize("bounded", [False, True])
+def test_the_encoder_gets_minus_the_heads_gradient_times_the_strength(
+    large: bool, tap: Tap, schedule: str, step: int, bounded: bool
+) -> None:
     weights = {"speaker": SpeakerHeadSettings(weight=0.5, dropout=0, hidden=16), "pitch": HeadSettings(dropout=0, hidden=16)}
-    objective, given = made(tap, step, large, schedule=schedule, **weights), batch()
+    objective, given = made(tap, step, large, schedule=schedule, normalize=bounded, relents=bounded, **weights), batch()
     expected = {
         "constant": {7: 0.0, 29: 0.3, 80: 0.3},
         "linear": {7: 0.0, 29: 0.15, 80: 0.3},
@@ -118,12 +132,13 @@ def test_the_encoder_gets_minus_the_heads_gradient_times_the_strength(large: boo
     found = gradients(objective, objective(given).loss)
     plain = gradients(objective, objective.hubert(given.masked).loss)
     heads = gradients(objective, means_by_hand(objective, given, tap))
+    turning = gradients(objective, means_by_hand(objective, given, tap, turning=True))
     reached = 0
     for name, value in found.items():
         if name.startswith("heads."):
             assert close(value, heads[name])
         else:
-            turned = heads.get(name, torch.zeros(()))
+            turned = turning.get(name, torch.zeros(()))
             assert close(value, plain.get(name, torch.zeros(())) - expected * turned)
             reached += bool(turned.abs().max() > 1e-3)
     assert set(found) == {*plain, *heads}

@@ -142,6 +142,17 @@ def test_other_audio_takes_the_place_of_what_is_held_out(cli: Cli, rooms: Path) 
     assert "speaker" not in scores_of(said)["frames"]
 
 
+def test_speakers_who_are_in_both_corpora_are_scored_in_the_other_one(cli: Cli, rooms: Path, tmp_path: Path) -> None:
+    rows = [f"{path.relative_to(rooms / 'audio')}\t16000" for path in sorted((rooms / "audio").rglob("*.flac"))]
+    fitted = [row for row in rows if not row.endswith("-2.flac\t16000") and not row.startswith("3/")]
+    for name, own in (("train", fitted), ("valid", [row for row in rows if row not in fitted])):
+        (tmp_path / f"{name}.tsv").write_text("\n".join([str(rooms / "audio"), *own]) + "\n")
+    said = cli("evaluate", "probes", "mfcc", tmp_path / "train.tsv", "--valid", tmp_path / "valid.tsv", *SPEAKERS, "--json")
+    assert json.loads(said)["speakers_scored_on"] == "the other audio"
+    own = scores_of(said)["frames"]["speaker, pooled"]
+    assert (own["classes"], own["utterances"], own["accuracy"]) == (3, 9, 1.0)  # speaker 3 is in one of them only
+
+
 def test_without_the_extra_pitch_is_left_out(cli: Cli, rooms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vocable.recipes.probes.is_installed", lambda: False)
     said = json.loads(cli("evaluate", "probes", "logmel", rooms / "audio", *SPEAKERS, "--json"))
@@ -157,8 +168,8 @@ def test_chapters_are_held_out_whole_and_utterances_where_there_are_none() -> No
     assert what == "other chapters"
     assert _speaker_sides(manifest, ProbeSettings(chapters="{speaker}/{chapter}/*")) == (sides, what)
     for who in range(3):
-        held = {rows[row].id.split("-")[1] for row, out in sides.items() if rows[row].speaker == str(who) and out}
-        kept = {rows[row].id.split("-")[1] for row, out in sides.items() if rows[row].speaker == str(who) and not out}
+        held = {rows[row].id.split("-")[1] for (_, row), out in sides.items() if rows[row].speaker == str(who) and out}
+        kept = {rows[row].id.split("-")[1] for (_, row), out in sides.items() if rows[row].speaker == str(who) and not out}
         assert held
         assert kept
         assert not held & kept

@@ -14,7 +14,7 @@ import soundfile
 from helpers import write_audio
 from vocable.artefacts import writing
 from vocable.audio.faults import read_skipped
-from vocable.execution import Work
+from vocable.execution import Engine, Work
 from vocable.features.store import StoredFrames, npy_header, write_lengths
 from vocable.recipes.fit_sources import StoredSample
 from vocable.recipes.fitting import FitSettings
@@ -162,7 +162,7 @@ def test_frames_of_several_stores_are_had_by_number(tmp_path: Path) -> None:
         stores.append(StoredFrames(tmp_path / f"{at}.npy"))
         whole += list(stores[-1])
     for chosen in (list(range(7)), [0, 2, 3, 6], [5], [1, 4]):
-        sample = StoredSample(stores, chosen)
+        sample = StoredSample(stores, chosen, Engine(Work()))
         expected = np.concatenate([whole[at] for at in chosen])
         assert len(sample) == len(expected)
         assert np.array_equal(np.concatenate(list(sample.blocks())), expected)
@@ -191,9 +191,9 @@ def test_a_file_whose_header_kills_the_reader_is_left_out_and_named(tmp_path: Pa
     settings = Preparation(fit=FitSettings(clusters=3), valid_percent=0.0)
     monkeypatch.setenv("POISON", "3.wav")
     made = prepare(tmp_path / "a", tmp_path / "run", settings, Work(workers=2))
-    assert len(made.splits["train"]) == 4
+    assert len(made.splits["train"]) == 5
     lost = {item.path: item.reason for item in read_skipped(tmp_path / "run" / "skipped.jsonl")}
-    assert lost == {"2.wav": "worker died", "3.wav": "worker died"}
+    assert lost == {"3.wav": "crash"}
     monkeypatch.delenv("POISON")
     assert len(prepare(tmp_path / "a", tmp_path / "run", settings, Work(workers=2)).splits["train"]) == 6
 

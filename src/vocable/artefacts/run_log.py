@@ -36,7 +36,7 @@ class RunLog:
             host=platform.node(),
             machine=platform.machine(),
             python=sys.version.split()[0],
-            versions={name: _version(name) for name in ("vocable", "numpy", "soundfile", "soxr", "safetensors", "torch")},
+            versions={name: version_of(name) for name in ("vocable", "numpy", "soundfile", "soxr", "safetensors", "torch")},
         )
         begun = time.monotonic()
         try:
@@ -47,7 +47,8 @@ class RunLog:
         self.event("end", seconds=round(time.monotonic() - begun, 3))
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Return which version of a package is installed."""
     from importlib import metadata  # slow to import, and few commands keep a log
 
     try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import astuple, dataclass, replace
+from typing import Any, Self
 
 from vocable.artefacts.headers import digest_of
+from vocable.audio.faults import crash_of
 from vocable.audio.manifest import Manifest, Utterance
 from vocable.errors import InputError
 
@@ -24,6 +25,8 @@ class Block:
     root: str
     utterances: tuple[Utterance, ...]
     sample_rate: int
+    spoiled: frozenset[str] = frozenset()
+    """Names of utterances that nobody may read, since reading them ends the process."""
 
     @property
     def size(self) -> float:
@@ -36,9 +39,69 @@ class Block:
         rows = [[spelled(value) for value in astuple(item)] for item in self.utterances]
         return digest_of([self.sample_rate, spelled(os.path.abspath(self.root)), rows])
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the utterances are called, wherever they stand."""
+        return tuple(self._name(item) for item in self.utterances)
+
+    def only(self, names: frozenset[str]) -> Self:
+        """Return the block with all utterances spoiled but some."""
+        return replace(self, spoiled=self.spoiled | (frozenset(self.names) - names))
+
+    def without(self, names: frozenset[str]) -> Self:
+        """Return the block with some utterances spoiled."""
+        return replace(self, spoiled=self.spoiled | names)
+
     def where(self, utterance: Utterance) -> str:
-        """Return the whole path of a row's audio."""
-        return os.path.join(self.root, utterance.path)
+        """Return the whole path of a row's audio.
+
+        Raises:
+            AudioFault: it is spoiled.
+        """
+        path = os.path.join(self.root, utterance.path)
+        if self.is_spoiled(utterance):
+            raise crash_of(path)
+        return path
+
+    def is_spoiled(self, utterance: Utterance) -> bool:
+        """Return whether nobody may read a row's audio."""
+        return bool(self.spoiled) and self._name(utterance) in self.spoiled
+
+    def _name(self, utterance: Utterance) -> str:
+        path = os.path.join(self.root, utterance.path)
+        return path if utterance.channel is None else f"{path}:{utterance.channel}"
+
+
+@dataclass(frozen=True)
+class BlockShard:
+    """A block with what goes with it in one kind of work."""
+
+    block: Any
+    """A `Block`, or another `BlockShard`."""
+
+    @property
+    def size(self) -> float:
+        """Seconds of audio."""
+        return float(self.block.size)
+
+    @property
+    def content(self) -> str:
+        """Digest of what is worked on."""
+        return str(self.block.content)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the utterances are called."""
+        found: tuple[str, ...] = self.block.names
+        return found
+
+    def only(self, names: frozenset[str]) -> Self:
+        """Return this with all utterances spoiled but some."""
+        return replace(self, block=self.block.only(names))
+
+    def without(self, names: frozenset[str]) -> Self:
+        """Return this with some utterances spoiled."""
+        return replace(self, block=self.block.without(names))
 
 
 def blocks_of(manifest: Manifest, seconds: float = BLOCK_SECONDS) -> Iterator[Block]:

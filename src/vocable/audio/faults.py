@@ -24,7 +24,8 @@ REASONS = {
     "duplicate id": "another file has the same id",
     "name": "a name no manifest can carry",
     "not drawn": "no codebook may be drawn for it",
-    "worker died": "its block of work killed its worker twice",
+    "crash": "every process that read it ended at once",
+    "worker died": "its block of work was set aside: it killed its workers, or failed, again and again",
 }
 """Every reason with its meaning."""
 
@@ -53,6 +54,13 @@ class Skipped:
     def of(cls, path: str, fault: AudioFault) -> Skipped:
         """Make the record of a fault; bytes of the path that aren't UTF-8 are shown by their number."""
         return cls(printable(path), fault.reason, fault.detail)
+
+
+def crash_of(path: str) -> AudioFault:
+    """Return the fault of a file that nobody may read."""
+    fault = AudioFault("crash", "whatever process reads it ends at once: mend it, or remove it")
+    fault.path = path
+    return fault
 
 
 def lost(path: str, ending: str) -> Skipped:
@@ -93,8 +101,8 @@ def count_reasons(skipped: Iterable[Skipped]) -> dict[str, int]:
 
 
 def count_lost(skipped: Iterable[Skipped]) -> int:
-    """Return how many were left out for no fault of their own that is known: another run tries them again."""
-    return sum(item.reason == "worker died" for item in skipped)
+    """Return how many were left out for what became of processes: another run tries them again."""
+    return sum(item.reason in ("crash", "worker died") for item in skipped)
 
 
 def require_none(

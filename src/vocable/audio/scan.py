@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from vocable.audio.decoding import (
     file_state,
     resampled_length,
 )
-from vocable.audio.faults import AudioFault, Skipped, printable
+from vocable.audio.faults import AudioFault, Skipped, crash_of, printable
 from vocable.audio.manifest import Utterance, id_of
 from vocable.errors import InputError
 
@@ -94,7 +95,9 @@ def with_states(root: str, rows: Iterable[Utterance]) -> list[Utterance]:
     return [replace(row, state=file_state(os.path.join(root, row.path))) for row in rows]
 
 
-def examine(root: str, rows: Iterable[Utterance], sample_rate: int, limits: LengthLimits) -> Iterator[Utterance | Skipped]:
+def examine(
+    root: str, rows: Iterable[Utterance], sample_rate: int, limits: LengthLimits, spoiled: AbstractSet[str] = frozenset()
+) -> Iterator[Utterance | Skipped]:
     """Yield each row with its length at `sample_rate`, looked up if it is unknown, or why it can't serve.
 
     Args:
@@ -102,10 +105,13 @@ def examine(root: str, rows: Iterable[Utterance], sample_rate: int, limits: Leng
         rows: as they were found or read.
         sample_rate: Hz.
         limits: which lengths are usable.
+        spoiled: whole paths of files that nobody may read.
     """
     for row in rows:
         try:
             check_name(row.path)
+            if spoiled and (path := os.path.join(root, row.path)) in spoiled:
+                raise crash_of(path)
             samples = row.samples
             if samples < 0:
                 counted, rate = count_samples(os.path.join(root, row.path))

@@ -63,7 +63,8 @@ def probes(
     alignments
         A folder of UTTERANCE.tsv or UTTERANCE.TextGrid, or a file of per-frame labels; without, phones aren't asked for.
     valid
-        Other audio, which phones and pitch are scored on in place of utterances that are held out.
+        Other audio, which phones and pitch are scored on in place of utterances that are held out; and speakers, where two or
+        more of them are in both.
     layers
         Of an encoder: which, from 1, apart by commas; by default all.
     encoder

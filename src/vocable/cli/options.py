@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from vocable.cli.given_options import spelled
 from vocable.errors import InputError
-from vocable.execution.engine import Work, check_device
+from vocable.execution.engine import MOST_WORKERS, Work, check_device
 from vocable.execution.processor import available_cores
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.fitting import MINIBATCH_ONLY, FitSettings
@@ -30,8 +30,10 @@ class Running:
     "cpu, cuda, cuda:1 or mps."
     devices: str | None = None
     "Several devices, such as cuda:0,cuda:1; workers take them in turn, and the passes of a fit run on the first."
-    engine: Literal["local"] = "local"
-    "local: on this machine."
+    engine: Literal["local", "ray"] = "local"
+    "local: processes of this machine; ray: those of a Ray cluster, of which --workers is then the most that work at a time."
+    address: str | None = None
+    "Of the Ray cluster: auto, or host:port; by default one is started on this machine, and ended with the command."
 
     def work(self, nshard: int = 1, rank: int = 0) -> Work:
         """Return where the work runs, with devices that exist."""
@@ -40,11 +42,19 @@ class Running:
         names = [self.device] if self.devices is None else [name.strip() for name in self.devices.split(",") if name.strip()]
         if not names:
             raise InputError(f"--devices {self.devices!r} names no device: give some, apart by commas, such as cuda:0,cuda:1")
+        if self.engine == "ray":
+            return self._on_ray(names, nshard, rank)
         devices = tuple(map(check_device, names))
         cores = available_cores()
         default = cores if devices == ("cpu",) else min(cores, _WORKERS_A_GPU * len(devices))
         workers = default if self.workers is None else self.workers
-        return Work(workers=workers, devices=devices, nshard=nshard, rank=rank, engine=self.engine)
+        return Work(workers=workers, devices=devices, nshard=nshard, rank=rank, engine=self.engine, address=self.address)
+
+    def _on_ray(self, devices: list[str], nshard: int, rank: int) -> Work:
+        if len(devices) > 1 or devices[0] not in ("cpu", "cuda"):
+            raise InputError(f"--device {', '.join(devices)} with --engine ray: give cpu or cuda; Ray says which GPU a task has")
+        most = self.workers or (available_cores() if self.address is None else MOST_WORKERS)
+        return Work(workers=most, devices=tuple(devices), nshard=nshard, rank=rank, engine="ray", address=self.address)
 
 
 @Parameter(name="*", group="Which part of the work")

@@ -18,6 +18,7 @@ from vocable.clustering.minibatch import MiniBatches, MiniBatchSettings, fit_min
 from vocable.clustering.options import check_options, given_centroids, seed_of
 from vocable.clustering.seeding import Seeding, seed_centroids, seeding_for
 from vocable.clustering.sources import ArraySource, FrameSource, RowSource, Surveyed, check_finite, survey
+from vocable.clustering.spread import SpreadSource, survey_spread
 from vocable.clustering.validation import as_matrix, check_frames, check_is_fitted, check_weights
 from vocable.errors import InputError, NotInMemoryError, TooFewFramesError
 from vocable.execution.progress import Progress
@@ -134,7 +135,10 @@ class KMeans(Estimator):
         if isinstance(X, FrameSource):
             if sample_weight is not None:
                 raise InputError("sample_weight goes with an array of frames, not with a stream")
-            self._fit(survey(X, self.memory, self._placed), None)
+            if isinstance(X, SpreadSource) and X.expected_bytes > self.memory:
+                self._fit(survey_spread(X), None)
+            else:
+                self._fit(survey(X, self.memory, self._placed), None)
             return self
         frames = as_matrix(X)
         self._check_enough(len(frames))

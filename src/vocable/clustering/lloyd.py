@@ -21,6 +21,7 @@ from vocable.clustering.passes import Hands, Measures, Outcome, Walk, walk_throu
 from vocable.clustering.samples import Samples, not_anew
 from vocable.clustering.seeding import Seeding, seed_centroids
 from vocable.clustering.sources import FrameSource, Surveyed
+from vocable.clustering.spread import SpreadSamples, SpreadSource, SpreadWalk
 from vocable.clustering.trajectory import Progress
 from vocable.execution.threads import single_threaded
 
@@ -93,7 +94,10 @@ def fit_lloyd(
         InputError: a stream doesn't give the same frames each time.
     """
     count = surveyed.count
-    samples = Samples(surveyed, weights, settings.seed, settings.memory)
+    if isinstance(surveyed.source, SpreadSource):
+        samples: Samples = SpreadSamples(surveyed, settings.seed, settings.memory)
+    else:
+        samples = Samples(surveyed, weights, settings.seed, settings.memory)
     fraction = seeding_fraction(count, settings.n_clusters)
     sample, sample_weights = samples.frames(fraction)
     grid = Grid.of(surveyed.largest, count, weights, sample)
@@ -229,6 +233,8 @@ class _Fitter:
         raise AssertionError("passes end")
 
     def _walk(self, source: FrameSource, weights: NDArray[np.float64] | None) -> Walk:
+        if isinstance(source, SpreadSource):
+            return SpreadWalk(source, self._measures)
         settings = self._settings
         hands = Hands(settings.labeller, self._threads, settings.workers, settings.memory)
         return walk_through(source, weights, self._measures, hands)

@@ -60,7 +60,11 @@ class Samples:
             return self._surveyed.source.part(rows), None if self._weights is None else self._weights[rows]
         if size <= self._memory:
             return ArraySource(self.frames(fraction)[0]), None
-        return _Thinned(self._surveyed.source, self._seed, fraction), None
+        return self.stream(fraction), None
+
+    def stream(self, fraction: float) -> FrameSource:
+        """Return a sample as a source that is gone through with the whole."""
+        return _Thinned(self._surveyed.source, self._seed, fraction)
 
     def _rows(self, fraction: float) -> NDArray[np.intp]:
         """Return the numbers of a sample's frames, of a source in memory."""
@@ -80,9 +84,15 @@ class _Thinned:
     def blocks(self) -> Iterator[Array]:
         first = 0
         for block in self.source.blocks():
-            chosen = hashes(self.seed, first, len(block)) < _threshold(self.fraction)
+            taken = chosen(self.seed, first, len(block), self.fraction)
             first += len(block)
-            yield block if chosen.all() else block[chosen]
+            yield block if taken.all() else block[taken]
+
+
+def chosen(seed: int, first: int, count: int, fraction: float) -> NDArray[np.bool_]:
+    """Return which of the frames numbered first … first + count - 1 are in a sample, shape (count,)."""
+    taken: NDArray[np.bool_] = hashes(seed, first, count) < _threshold(fraction)
+    return taken
 
 
 def hashes(seed: int, first: int, count: int) -> NDArray[np.uint32]:

@@ -126,7 +126,7 @@ def survey(source: FrameSource, memory: int, placed: Callable[[Array], ArraySour
     Raises:
         InputError: no frames, frames of differing dimension, or values that aren't finite, or so large that squares overflow.
     """
-    extent = _Extent()
+    extent = Extent()
     if isinstance(source, ArraySource):
         extent.count, extent.dtype, extent.largest = len(source), source.frames.dtype, source.largest()
         extent.check()
@@ -149,8 +149,8 @@ def survey(source: FrameSource, memory: int, placed: Callable[[Array], ArraySour
     return Surveyed(source, extent.count, extent.largest, extent.dtype)
 
 
-class _Extent:
-    """Number, type and size of the frames of a source."""
+class Extent:
+    """Number, type and size of frames."""
 
     dtype: np.dtype[Any]
     largest: NDArray[np.float64]
@@ -177,6 +177,24 @@ class _Extent:
         self.count += len(block)
         if len(block):
             self.largest = np.maximum(self.largest, _largest(block))
+
+    def merge(self, other: Extent) -> None:
+        """Take in what another has seen.
+
+        Raises:
+            InputError: it saw frames of another shape or type.
+        """
+        if not other._blocks:
+            return
+        if not self._blocks:
+            self.dtype, self.largest = other.dtype, np.zeros_like(other.largest)
+        if len(other.largest) != len(self.largest) or other.dtype != self.dtype:
+            raise InputError(
+                f"some blocks of frames hold {len(self.largest)} {self.dtype} values a frame, others {len(other.largest)} "
+                f"{other.dtype}: give all alike"
+            )
+        self.count, self._blocks = self.count + other.count, self._blocks + other._blocks
+        self.largest = np.maximum(self.largest, other.largest)
 
     def check(self) -> None:
         """Refuse what can't be clustered.

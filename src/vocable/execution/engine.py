@@ -1,14 +1,21 @@
-"""`run_shards`: the one call through which work is spread, in this process or over a pool of others."""
+"""`run_shards`: the one call through which work is spread: in this process, over a pool of others, or over a Ray cluster."""
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
-from vocable.errors import InputError
+from vocable.errors import InputError, VocableError
+from vocable.execution.crew import Answer, Crew, Done, raised
 from vocable.execution.memory import keep_freed_memory
-from vocable.execution.pool import Killed, WorkerPool
+from vocable.execution.pool import WorkerPool
+from vocable.execution.supervision import SetAside, Supervision
+
+MOST_WORKERS = 100_000
+"""As many as anybody has: all that a cluster can take."""
 
 Shard = TypeVar("Shard")
 Shard_contra = TypeVar("Shard_contra", contravariant=True)
@@ -35,7 +42,10 @@ class Work:
     """Parts the whole is cut into, for job arrays."""
     rank: int = 0
     """Which part this run does, from 0."""
-    engine: str = "local"
+    engine: Literal["local", "ray"] = "local"
+    """This machine's processes, or those of a Ray cluster, of which `workers` then work at a time at the most."""
+    address: str | None = None
+    """Of a Ray cluster: `auto`, or `host:port`; without, one is started on this machine."""
 
     @property
     def kind(self) -> str:
@@ -49,8 +59,10 @@ class Work:
             raise InputError(f"--nshard {self.nshard}: at least 1 is needed")
         if not 0 <= self.rank < self.nshard:
             raise InputError(f"--rank {self.rank} with --nshard {self.nshard}: ranks run from 0 to {self.nshard - 1}")
-        if self.engine != "local":
-            raise InputError(f"--engine {self.engine}: this version runs work on this machine only: --engine local")
+        if self.engine not in ("local", "ray"):
+            raise InputError(f"--engine {self.engine}: it is local or ray")
+        if self.address is not None and self.engine != "ray":
+            raise InputError(f"--address {self.address} goes with --engine ray")
 
 
 @dataclass(frozen=True)
@@ -65,21 +77,25 @@ class Outcome(Generic[Shard, Result]):
 class Engine:
     """Does jobs on shards where a `Work` says. Use as a context manager, around all stages of a job: workers stay for the next.
 
-    A shard that kills its worker is tried once more, and set aside if it kills that one too. Any other failure ends the run.
-    A bounded number of shards is under way at a time, so that results wait in bounded memory.
+    Who does the work is watched by `Supervision`: of what becomes of workers and machines, nothing is lost. A bounded number of
+    shards is under way at a time, so that results wait in bounded memory.
+
+    Raises:
+        InputError: the cluster can't be reached, or lacks the devices.
     """
 
     def __init__(self, work: Work) -> None:
         keep_freed_memory()
         self.work = work
-        self._pool = WorkerPool(work.workers, work.devices) if work.workers > 1 else None
+        self._crew = _crew(work)
+        self._supervision = Supervision(self._crew)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *details: object) -> None:
-        if self._pool is not None:
-            self._pool.__exit__(*details)
+        if isinstance(self._crew, contextlib.AbstractContextManager):
+            self._crew.__exit__(None, None, None)
 
     def run_shards(self, job: Job[Shard, Result], shards: Iterable[Shard]) -> Iterator[Outcome[Shard, Result]]:
         """Do `job` on every shard and yield the outcomes in the order of the shards.
@@ -88,13 +104,52 @@ class Engine:
             VocableError: what the job raised for a reason the user can mend.
             WorkerError: a worker failed otherwise; its traceback is in the message.
         """
-        if self._pool is None:
-            function = job.open(self.work.devices[0])
-            for shard in shards:
-                yield Outcome(shard, function(shard))
-            return
-        for shard, result in self._pool.map(job, shards):
-            yield Outcome(shard, None, result.reason) if isinstance(result, Killed) else Outcome(shard, result)
+        for shard, result in self._supervision.map(job, shards):
+            yield Outcome(shard, None, result.reason) if isinstance(result, SetAside) else Outcome(shard, result)
+
+
+def _crew(work: Work) -> Crew:
+    if work.engine == "ray":
+        from vocable.execution.ray_crew import RayCrew
+
+        return RayCrew(work.workers, work.devices[0], work.address)
+    return WorkerPool(work.workers, work.devices) if work.workers > 1 else _Alone(work.devices[0])
+
+
+class _Alone:
+    """A crew of this process."""
+
+    title = "process"
+    uneven = False
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._function: Callable[[Any], Any] | None = None
+        self._given: deque[tuple[int, Any]] = deque()
+
+    def begin(self, job: Any) -> None:
+        self._function = job.open(self._device)
+
+    def slots(self) -> int:
+        return 1
+
+    def give(self, ticket: int, shard: Any) -> None:
+        self._given.append((ticket, shard))
+
+    def hear(self, timeout: float | None) -> tuple[int, Answer]:
+        del timeout
+        assert self._function is not None
+        ticket, shard = self._given.popleft()
+        try:
+            return ticket, Done(self._function(shard))
+        except (VocableError, OSError, MemoryError):
+            raise  # as it is: nothing has to be sent
+        except Exception as error:  # noqa: BLE001
+            return ticket, raised(error)
+
+    def end(self) -> None:
+        self._function = None
+        self._given.clear()
 
 
 def run_shards(job: Job[Shard, Result], shards: Iterable[Shard], work: Work) -> Iterator[Outcome[Shard, Result]]:

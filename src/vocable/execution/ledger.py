@@ -38,6 +38,13 @@ class Entry:
     summary: dict[str, Any] = field(default_factory=dict)
     failure: str | None = None
     """Why the block was given up."""
+    spoiled: int = 0
+    """Items it was done without, since they ended their process; a later run tries it again."""
+
+    @property
+    def worth(self) -> int:
+        """How much it counts beside others of its key."""
+        return 0 if self.failure is not None else 1 if self.spoiled else 2
 
 
 class Ledger:
@@ -48,14 +55,14 @@ class Ledger:
         self._writer = writer_name()
 
     def entries(self, stage: str) -> dict[str, Entry]:
-        """Return a stage's entries by key; what was done once counts more than what was given up at another time.
+        """Return a stage's entries by key; what was done whole counts more than what was done in part, or given up.
 
         Results whose file is gone or too short count as not done.
         """
         found: dict[str, Entry] = {}
         sizes: dict[str, int] = {}
         for entry in self._lines():
-            if entry.stage != stage or (entry.key in found and found[entry.key].failure is None):
+            if entry.stage != stage or (entry.key in found and found[entry.key].worth >= max(1, entry.worth)):
                 continue
             if entry.failure is None and entry.size:
                 if entry.file not in sizes:
@@ -66,7 +73,7 @@ class Ledger:
             found[entry.key] = entry
         return found
 
-    def append(self, stage: str, key: str, result: bytes, summary: dict[str, Any]) -> Entry:
+    def append(self, stage: str, key: str, result: bytes, summary: dict[str, Any], spoiled: int = 0) -> Entry:
         """Record a finished block with its result.
 
         Raises:
@@ -76,7 +83,8 @@ class Ledger:
             # Closed after each block: on a network filesystem other hosts see what was written when it is closed.
             blocks = self.folder / "blocks" / f"{self._writer}.bin"
             offset = _append(blocks, result) if result else 0
-            return self._record(Entry(stage, key, blocks.name, offset, len(result), zlib.crc32(result), summary))
+            entry = Entry(stage, key, blocks.name, offset, len(result), zlib.crc32(result), summary, spoiled=spoiled)
+            return self._record(entry)
 
     def give_up(self, stage: str, key: str, failure: str) -> Entry:
         """Record a block that was set aside; a later run tries it again."""

@@ -14,11 +14,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, Self
 
-from vocable.errors import VocableError, WorkerError
+from vocable.errors import WorkerError
+from vocable.execution.crew import Answer, Died, Done, Failed, Mendable
 from vocable.execution.messages import Opening, pack, read_message, unpack, write_message
 
 # One BLAS thread a worker: as many workers as cores beat threads on shared machines, and waiting threads don't spin.
@@ -31,23 +31,18 @@ THREAD_LIMITS = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
-_TRIES = 2
-_AHEAD = 4  # shards under way for each worker, counting results that wait for their turn
+_OPENINGS = 2  # processes that may end before they have opened the job
 _PATIENCE = 5.0  # seconds for a worker to notice that its input has ended
 
 _Queue = queue.SimpleQueue[Any]
 _Process = subprocess.Popen[bytes]
 
 
-@dataclass(frozen=True)
-class Killed:
-    """Stands for the result of a shard that was given up."""
-
-    reason: str
-
-
 class WorkerPool:
-    """Worker processes, started when they are first needed. Use as a context manager: leaving it ends them."""
+    """A `Crew` of worker processes, started when they are first needed. Use as a context manager: leaving it ends them."""
+
+    title = "worker process"
+    uneven = False
 
     def __init__(self, workers: int, devices: tuple[str, ...]) -> None:
         self._devices = [devices[at % len(devices)] for at in range(workers)]
@@ -55,6 +50,7 @@ class WorkerPool:
         self._opened: list[_Run | None] = [None] * workers
         self._lock = threading.Lock()
         self._closing = False
+        self._run: _Run | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -66,68 +62,87 @@ class WorkerPool:
                 if process is not None:
                     _end(process)
 
-    def map(self, job: Any, shards: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        """Yield each shard with its result, or `Killed`, in the order of the shards.
+    def begin(self, job: Any) -> None:
+        """Take up a job."""
+        self._run = _Run(job)
 
-        One map at a time. When it is left before its end, workers that are busy with it are ended, so that the next map finds
-        none that still has something to say about this one.
+    def slots(self) -> int:
+        """Return how many workers there may be."""
+        return len(self._processes)
+
+    def give(self, ticket: int, shard: Any) -> None:
+        """Give a shard to whichever worker is free first; there are no more workers than shards."""
+        run = self._run
+        assert run is not None
+        if len(run.threads) < len(self._processes):
+            run.threads.append(threading.Thread(target=self._feed, args=(len(run.threads), run), daemon=True))
+            run.threads[-1].start()
+        run.waiting += 1
+        run.tasks.put((ticket, shard))
+
+    def hear(self, timeout: float | None) -> tuple[int, Answer] | None:
+        """Return the next answer.
+
+        Raises:
+            WorkerError: workers end before they begin.
         """
-        run = _Run(job)
-        threads: list[threading.Thread] = []
-
-        def staffed(items: Iterable[Any]) -> Iterator[Any]:
-            for item in items:
-                if len(threads) < len(self._processes):  # no more workers than shards
-                    threads.append(threading.Thread(target=self._feed, args=(len(threads), run), daemon=True))
-                    threads[-1].start()
-                yield item
-
+        assert self._run is not None
         try:
-            yield from _in_order(staffed(shards), run, _AHEAD * len(self._processes))
-            run.over = True
-        finally:
-            if not run.over:
-                run.over = True
-                with self._lock:
-                    for at in list(run.busy):
-                        process = self._processes[at]
-                        if process is not None:
-                            process.kill()
-            for _ in threads:
-                run.tasks.put(None)
-            for thread in threads:
-                thread.join()
+            ticket, answer = self._run.done.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        self._run.waiting -= 1
+        if isinstance(answer, BaseException):
+            raise answer
+        return ticket, answer
+
+    def end(self) -> None:
+        """Leave the job. Workers that are still at it are ended, so that the next job finds none that speaks of this one."""
+        run, self._run = self._run, None
+        if run is None:
+            return
+        run.over = True
+        if run.waiting:
+            with self._lock:
+                for at in list(run.busy):
+                    process = self._processes[at]
+                    if process is not None:
+                        process.kill()
+        for _ in run.threads:
+            run.tasks.put(None)
+        for thread in run.threads:
+            thread.join()
 
     def _feed(self, at: int, run: _Run) -> None:
         """Give worker `at` one shard after another until there are none."""
         while (task := run.tasks.get()) is not None and not run.over:
-            number, shard = task
+            ticket, shard = task
             run.busy.add(at)
             try:
-                run.done.put((number, self._try(at, run, shard)))
+                run.done.put((ticket, self._try(at, run, shard)))
             except BaseException as error:
-                run.done.put((number, error))
+                run.done.put((ticket, error))
                 return
             finally:
                 run.busy.discard(at)
 
-    def _try(self, at: int, run: _Run, shard: Any) -> Any:
-        """Return a worker's answer to a shard, or `Killed` if that ended it each time."""
-        began, ending = False, ""
-        for _ in range(_TRIES):
+    def _try(self, at: int, run: _Run, shard: Any) -> Answer:
+        """Return a worker's answer to a shard."""
+        ending = ""
+        for _ in range(_OPENINGS):
             process = self._alive(at)
-            if self._opened[at] is not run and _ask(process, run.opening(self._devices[at])) is not None:
-                self._opened[at] = run
+            if self._opened[at] is not run:
+                opened = _ask(process, run.opening(self._devices[at]))
+                if isinstance(opened, (Mendable, Failed)):
+                    return opened
+                if opened is not None:
+                    self._opened[at] = run
             if self._opened[at] is run:
-                began = True
-                if (answer := _ask(process, pack(shard))) is not None:
-                    return answer[0]
+                return _ask(process, pack(shard)) or Died(_ending(process.wait()))
             ending = _ending(process.wait())
             if run.over:
-                return Killed("nobody waits for it")
-        if not began:
-            raise WorkerError(f"a worker process ended before it began ({ending}); its own message stands above")
-        return Killed(f"it ended its worker process {_TRIES} times ({ending})")
+                return Died("nobody waits for it")
+        raise WorkerError(f"a worker process ended before it began ({ending}); its own message stands above")
 
     def _alive(self, at: int) -> _Process:
         """Return worker `at`, started anew if it has ended."""
@@ -155,39 +170,21 @@ class WorkerPool:
 
 
 class _Run:
-    """One call of `map`: what is to be done, what is done, and who is at it."""
+    """One job: what is to be done, what is done, and who is at it."""
 
     def __init__(self, job: Any) -> None:
         self._job = job
         self.tasks: _Queue = _Queue()
         self.done: _Queue = _Queue()
+        self.threads: list[threading.Thread] = []
         self.busy: set[int] = set()
+        self.waiting = 0
+        """Shards that were given out and not answered yet."""
         self.over = False
 
     def opening(self, device: str) -> bytes:
         """Return the message that opens the job in a worker."""
         return pack(Opening(device, self._job))
-
-
-def _in_order(shards: Iterable[Any], run: _Run, window: int) -> Iterator[tuple[Any, Any]]:
-    """Hand out shards, `window` of them ahead at most, and yield them with their results in order."""
-    source = enumerate(shards)
-    given: dict[int, Any] = {}
-    results: dict[int, Any] = {}
-    at = 0
-    while True:
-        while len(given) < window and (item := next(source, None)) is not None:
-            given[item[0]] = item[1]
-            run.tasks.put(item)
-        if not given:
-            return
-        while at not in results:
-            number, result = run.done.get()
-            if isinstance(result, BaseException):
-                raise result
-            results[number] = result
-        yield given.pop(at), results.pop(at)
-        at += 1
 
 
 @contextlib.contextmanager
@@ -203,24 +200,20 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _ask(process: _Process, content: bytes) -> tuple[Any] | None:
-    """Send a message and return the answer in a tuple, or None if the worker died; raise what it raised."""
+def _ask(process: _Process, content: bytes) -> Done | Mendable | Failed | None:
+    """Send a message and return the answer, or None if the worker died."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
         write_message(process.stdin, content)
     except BrokenPipeError:
         return None
-    answer = read_message(process.stdout)
-    if answer is None:
+    found = read_message(process.stdout)
+    if found is None:
         return None
-    kind, value = unpack(answer)
-    if kind == "mendable":
-        assert isinstance(value, VocableError)
-        raise value
-    if kind == "failed":
-        raise WorkerError(f"a worker failed:\n{value}")
-    return (value,)
+    said = unpack(found)
+    assert isinstance(said, (Done, Mendable, Failed))
+    return said
 
 
 def _end(process: _Process) -> None:

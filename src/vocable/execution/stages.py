@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from vocable.artefacts.headers import digest_of
+from vocable.errors import InputError
 from vocable.execution.engine import Engine, Job
 from vocable.execution.ledger import Entry, Ledger
 from vocable.execution.progress import Progress
@@ -85,12 +87,13 @@ class Stage:
             made: results that came up elsewhere, by the content of the block; they are kept as if the job had made them.
         """
         ledger = Ledger(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
         keys = [digest_of([self.depends_on, block.content]) for block in blocks]
         known = ledger.entries(self.name)
 
         def remaining() -> Iterator[_Keyed]:
             for block, key in zip(blocks[mine], keys[mine], strict=True):
-                if key in known and known[key].failure is None:
+                if key in known and known[key].failure is None and not known[key].spoiled:
                     progress.pass_over(block.size)
                 elif made is not None and (result := made.get(block.content)) is not None:
                     ledger.append(self.name, key, *result)
@@ -112,6 +115,20 @@ class _Keyed:
 
     block: Any
     key: str
+    """Empty where the result is of a part of the block, tried alone."""
+    spoiled: int = 0
+    """Items of the block that it is done without."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        found: tuple[str, ...] = self.block.names
+        return found
+
+    def only(self, names: frozenset[str]) -> _Keyed:
+        return _Keyed(self.block.only(names), "")
+
+    def without(self, names: frozenset[str]) -> _Keyed:
+        return _Keyed(self.block.without(names), self.key, len(names))
 
 
 @dataclass(frozen=True)
@@ -123,11 +140,17 @@ class _Recorded:
     job: Job[Any, Payload]
 
     def open(self, device: str) -> Callable[[_Keyed], None]:
+        if not self.folder.is_dir():  # whoever began the stage has made it
+            raise InputError(
+                f"{self.folder} isn't there on {socket.gethostname()}: results have to lie where all machines see them, and "
+                "temporary files, too (set TMPDIR)"
+            )
         function = self.job.open(device)
         ledger = Ledger(self.folder)
 
         def run(keyed: _Keyed) -> None:
             result, summary = function(keyed.block)
-            ledger.append(self.stage, keyed.key, result, summary)
+            if keyed.key:
+                ledger.append(self.stage, keyed.key, result, summary, keyed.spoiled)
 
         return run

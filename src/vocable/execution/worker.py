@@ -7,12 +7,12 @@ import queue
 import signal
 import sys
 import threading
-import traceback
 import warnings
 from collections.abc import Callable
 from typing import IO, Any
 
-from vocable.errors import VocableError, sentence_of
+from vocable.errors import VocableError
+from vocable.execution.crew import Done, Failed, Mendable, answer, raised
 from vocable.execution.memory import keep_freed_memory
 from vocable.execution.messages import Opening, pack, read_message, unpack, write_message
 
@@ -28,20 +28,18 @@ def main() -> None:
     messages: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read_all, args=(sys.stdin.buffer, messages), daemon=True).start()
     function: Callable[[Any], Any] | None = None
+
+    def take(content: bytes) -> Any:
+        nonlocal function
+        message = unpack(content)
+        if isinstance(message, Opening):
+            function = message.job.open(message.device)
+            return None
+        assert function is not None
+        return function(message)
+
     while True:
-        content = messages.get()
-        try:
-            message = unpack(content)
-            if isinstance(message, Opening):
-                function = message.job.open(message.device)
-                result = None
-            else:
-                assert function is not None
-                result = function(message)
-            answer = pack(("done", result))
-        except BaseException as error:
-            answer = _error_answer(error)
-        write_message(answers, answer)
+        write_message(answers, _packed(answer(take, messages.get())))
 
 
 def _read_all(stream: IO[bytes], messages: queue.SimpleQueue[bytes]) -> None:
@@ -51,17 +49,15 @@ def _read_all(stream: IO[bytes], messages: queue.SimpleQueue[bytes]) -> None:
     os._exit(0)
 
 
-def _error_answer(error: BaseException) -> bytes:
-    if isinstance(error, VocableError):
-        try:
-            content = pack(("mendable", error))
-            unpack(content)  # exceptions with a constructor of their own may not come back as they went
-        except Exception:
-            return pack(("mendable", VocableError(str(error))))
-        return content
-    if isinstance(error, (OSError, MemoryError)):
-        return pack(("mendable", VocableError(sentence_of(error))))
-    return pack(("failed", "".join(traceback.format_exception(error))))
+def _packed(said: Done | Mendable | Failed) -> bytes:
+    """Return an answer as the content of a message that comes back as it went."""
+    try:
+        content = pack(said)
+        if isinstance(said, Mendable):
+            unpack(content)  # exceptions with a constructor of their own may not come back
+    except BaseException as error:
+        return pack(Mendable(VocableError(str(said.error))) if isinstance(said, Mendable) else raised(error))
+    return content
 
 
 if __name__ == "__main__":

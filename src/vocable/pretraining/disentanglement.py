@@ -6,6 +6,7 @@ note that tells where its reversal lies, and is else our own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from torch.nn import functional
 from vocable.models.dropout import dropout
 from vocable.models.encoder import MaskedStates
 from vocable.pretraining.disentanglement_settings import DisentanglementSettings, HeadSettings, SpeakerHeadSettings
-from vocable.pretraining.gradient_scaling import scaled_gradient
+from vocable.pretraining.gradient_scaling import Gate, reversed_gradient
 from vocable.pretraining.hubert import HubertObjective, MaskedBatch
 from vocable.training.objective import Losses
 
@@ -213,12 +214,16 @@ class DisentangledObjective(nn.Module):
         encoded = self.hubert.encoded(batch.masked)
         loss, metrics = self.hubert.losses(batch.masked, encoded)
         frames, strength = self._tapped(encoded.states), self.strength if self.training else 0.0
-        frames = scaled_gradient(frames, -strength) if strength else frames.detach()
+        frames = (frames if strength else frames.detach()).float()
+        if self._settings.normalize:
+            frames = functional.layer_norm(frames, frames.shape[-1:])
         metrics = dict(metrics)
-        for name, told in self._told(frames.float(), batch):
+        for name, told, gate in self._told(frames, strength, batch):
             logits = told.logits.float()
-            count = (told.wanted != UNKNOWN).sum()
-            lost = functional.cross_entropy(logits, told.wanted, ignore_index=UNKNOWN, reduction="sum")
+            each = functional.cross_entropy(logits, told.wanted, ignore_index=UNKNOWN, reduction="none")
+            if self._settings.relents:
+                gate.part = (each.detach() < math.log(logits.shape[1])).view(len(frames), -1, 1)
+            count, lost = (told.wanted != UNKNOWN).sum(), each.sum()
             if self.training:
                 loss = loss + self.weight(batch) * self._weights[name] * lost / count.clamp(min=1)
             right = (logits.detach().argmax(dim=1) == told.wanted).sum()
@@ -231,10 +236,11 @@ class DisentangledObjective(nn.Module):
     def _tapped(self, states: MaskedStates) -> Tensor:
         return states.blocks[self._layer - 1] if self._layer else states.projected
 
-    def _told(self, frames: Tensor, batch: DisentangledBatch) -> Iterator[tuple[str, _Told]]:
+    def _told(self, frames: Tensor, strength: float, batch: DisentangledBatch) -> Iterator[tuple[str, _Told, Gate]]:
         mask = batch.masked.mask
         heard = {"all": torch.ones_like(mask), "masked": mask, "unmasked": ~mask}[self._settings.frames]
         known = {"speaker": batch.speakers, "pitch": batch.pitch}
         for name, head in self.heads.items():
             if (labels := known[name]) is not None:
-                yield name, head(frames, heard, labels)
+                gate = Gate()
+                yield name, head(reversed_gradient(frames, strength, gate) if strength else frames, heard, labels), gate

@@ -54,6 +54,11 @@ class DisentanglementSettings:
     behind the `last`; by default behind the middle one."""
     frames: Literal["all", "masked", "unmasked"] = "all"
     """Which frames they listen to."""
+    normalize: bool = True
+    """Whether each frame is brought to mean 0 and variance 1 before heads hear it: else an encoder escapes them by growing."""
+    relents: bool = True
+    """Whether an utterance, or frame, turns the encoder only while its head does better than guessing; otherwise an encoder is
+    driven on where nothing can be told any more, and forgets labels over it."""
     reversal: float = 0.1
     """What the heads' gradients are multiplied with, beside -1, at the most; with 0 the encoder is plain HuBERT's."""
     schedule: Literal["constant", "dann", "linear"] = "dann"

@@ -7,9 +7,9 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from vocable.artefacts.headers import canonical_json, digest_of
 from vocable.audio.blocks import shard_bounds, spelled
@@ -178,10 +178,22 @@ class _Rows:
 
     root: str
     rows: tuple[Utterance, ...]
+    spoiled: frozenset[str] = frozenset()
+    """Names of files that nobody may read, since reading them ends the process."""
 
     @property
     def size(self) -> float:
         return len(self.rows)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(os.path.join(self.root, row.path) for row in self.rows))
+
+    def only(self, names: frozenset[str]) -> Self:
+        return replace(self, spoiled=self.spoiled | (frozenset(self.names) - names))
+
+    def without(self, names: frozenset[str]) -> Self:
+        return replace(self, spoiled=self.spoiled | names)
 
     @property
     def content(self) -> str:
@@ -199,7 +211,7 @@ class _Examine:
         """Return the function that turns a block of rows into lines of JSON."""
 
         def run(block: _Rows) -> Payload:
-            rows = examine(block.root, block.rows, self.sample_rate, self.limits)
+            rows = examine(block.root, block.rows, self.sample_rate, self.limits, block.spoiled)
             return "\n".join(canonical_json(_to_json(row)) for row in rows).encode(), {}
 
         return run

@@ -17,7 +17,7 @@ import numpy as np
 
 from vocable.artefacts.headers import write_header
 from vocable.artefacts.writing import replacing, space_checked, writer_name
-from vocable.audio.blocks import Block, blocks_of
+from vocable.audio.blocks import Block, BlockShard, blocks_of
 from vocable.audio.faults import Skipped
 from vocable.audio.manifest import Manifest
 from vocable.errors import InputError, VocableError
@@ -181,19 +181,10 @@ def _link(part: Path, place: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Placed:
+class _Placed(BlockShard):
     """A block with its first row in the file."""
 
-    block: Block
     start: int
-
-    @property
-    def size(self) -> float:
-        return self.block.size
-
-    @property
-    def content(self) -> str:
-        return self.block.content
 
 
 @dataclass(frozen=True)

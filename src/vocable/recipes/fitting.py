@@ -47,6 +47,8 @@ class FitSettings:
     """Of the samples, the starts, and of the split where there is one; the same seed gives the same codebook."""
     fraction: float | None = None
     """Part of the utterances to fit on; by default as many as fill 256 MiB of frames, or 512 frames a cluster."""
+    memory: float = 4.0
+    """GiB of frames that a fit may bring into memory; of more, passes are made where the frames are, by the workers."""
     algorithm: Literal["lloyd", "minibatch"] = "lloyd"
     """lloyd: on growing samples, then all frames; minibatch: scikit-learn's MiniBatchKMeans with fairseq's settings."""
     n_init: int | None = None
@@ -84,6 +86,8 @@ class FitSettings:
             raise InputError(f"--fraction {self.fraction}: a part of the utterances lies above 0 and at most at 1")
         if self.tol is not None and not 0 <= self.tol < math.inf:
             raise InputError(f"--tol {self.tol}: a part of the inertia, 0 or more")
+        if not 0 < self.memory < math.inf:
+            raise InputError(f"--memory {self.memory:g}: give GiB above 0")
         if not 0 <= self.reassignment_ratio <= 1:
             raise InputError(f"--reassignment-ratio {self.reassignment_ratio}: a part of the largest weight lies between 0 and 1")
         if self.algorithm == "lloyd":
@@ -92,6 +96,11 @@ class FitSettings:
                     raise InputError(
                         f"--{item.name.replace('_', '-')} goes with --algorithm minibatch: give that, or leave it out"
                     )
+
+    @property
+    def recorded(self) -> Header:
+        """What the codebook depends on."""
+        return {name: value for name, value in asdict(self).items() if name != "memory"}
 
     def estimator(self, workers: int, device: str, state: Path, report: Callable[[str], None]) -> KMeans:
         """Return the estimator that fits as these settings say."""
@@ -110,6 +119,7 @@ class FitSettings:
             algorithm=self.algorithm,
             workers=workers,
             device=device,
+            memory=int(self.memory * (1 << 30)),
             state=state,
             verbose=report,
             **given,
@@ -155,7 +165,7 @@ def fit_on_audio(
     skipped: list[Skipped] = []
     with progress("k-means", chosen.seconds) as shown:
         source = AudioFrames(chosen, pipeline, engine, shown.advance, skipped)
-        state = _state(folder, digest_of([[block.content for block in source.cut], asdict(settings), pipeline.key]))
+        state = _state(folder, digest_of([[block.content for block in source.cut], settings.recorded, pipeline.key]))
         try:
             fitted, found = _fit(source, settings, engine, pipeline.spec, pipeline.normalization, about, state, shown.note)
         except InputError:
@@ -186,9 +196,9 @@ def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engi
     origin = _common_origin(stores)
     chosen = sampled_utterances(stores, settings)
     about = {"utterances": len(chosen)}
-    state = _state(folder, digest_of([[store.content for store in stores], asdict(settings)]))
+    state = _state(folder, digest_of([[store.content for store in stores], settings.recorded]))
     with progress("k-means", 0.0, "frames") as shown:
-        source = StoredSample(stores, chosen)
+        source = StoredSample(stores, chosen, engine)
         try:
             fitted, _ = _fit(source, settings, engine, origin.spec, origin.normalization, about, state, shown.note)
         except InputError as error:
@@ -280,7 +290,7 @@ def _fit(
         raise InputError("the sample is too large for mini-batches: take a smaller --fraction, or --algorithm lloyd") from error
     fit: Header = {
         **about,
-        "settings": asdict(settings),
+        "settings": settings.recorded,
         "seeding": model.seeding_,
         "passes": model.n_iter_,
         "frames": model.n_frames_,

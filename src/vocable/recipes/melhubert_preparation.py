@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vocable.artefacts.headers import digest_of, digest_of_array
 from vocable.artefacts.run_log import RunLog
-from vocable.audio.blocks import Block, blocks_of
+from vocable.audio.blocks import BlockShard, blocks_of
 from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import read_manifest
 from vocable.errors import InputError, MismatchError
@@ -183,20 +183,11 @@ def _of_audio(manifest: Manifest, units: Units, pipeline: FramePipeline, mean_st
 
 
 @dataclass(frozen=True)
-class _LabelledBlock:
+class _LabelledBlock(BlockShard):
     """A block with the names and labels of its utterances."""
 
-    block: Block
     keys: tuple[str, ...]
     labels: tuple[NDArray[np.integer[Any]], ...]
-
-    @property
-    def size(self) -> float:
-        return self.block.size
-
-    @property
-    def content(self) -> str:
-        return self.block.content
 
 
 @dataclass(frozen=True)

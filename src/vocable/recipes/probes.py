@@ -122,7 +122,8 @@ def score_probes(
 
     Args:
         source: a folder of audio, or a manifest.
-        other: another one, which phones and pitch are scored on in place of utterances that are held out.
+        other: another one, which phones and pitch are scored on in place of utterances that are held out; and speakers, where two
+            or more of them are in both.
         probed: what is probed.
         truth: phones; without, phones aren't asked for.
         settings: of the probes.
@@ -220,10 +221,10 @@ def _asked(
     if manifest.speakers is None or len(set(manifest.speakers) - {None}) < 2:
         notes.append("speakers were not asked for: give --speakers, and speech of two or more")
         return tasks, notes, "nothing"
-    sides, what = _speaker_sides(manifest, settings)
-    if what != "other chapters":
+    sides, what = _shared_sides(drawn) or _speaker_sides(manifest, settings)
+    if what == "other utterances":
         notes.append("speakers were scored on other utterances of the same chapters, since fewer than two have several chapters")
-    tasks += items.speaker_tasks(manifest, sides)
+    tasks += items.speaker_tasks(sides)
     return tasks, notes, what
 
 
@@ -285,17 +286,15 @@ class _Items:
         cut = PitchBins.quantile(bins, "none", FLOOR, CEILING, [self.pitch[voiced & fitted]])
         return [str(at) if at >= 0 else None for at in cut(self.pitch).tolist()]
 
-    def speaker_tasks(self, manifest: Manifest, sides: dict[int, bool]) -> list[_Task]:
+    def speaker_tasks(self, sides: _Sides) -> list[_Task]:
         """Return the questions about who speaks: of frames, and of whole utterances.
 
         Args:
-            manifest: says who speaks.
-            sides: rows that take part, and whether probes are scored on them.
+            sides: rows of the corpora that take part, and whether probes are scored on them.
         """
-        own = self.drawn[0].utterances
-        rows = [item.row for item in own] + [-1] * (len(self.ids) - len(own))
-        assert manifest.speakers is not None
-        names = [(manifest.speakers[row] if row in sides else None) or "" for row in rows]
+        rows = [(at, item.row) for at, part in enumerate(self.drawn) for item in part.utterances]
+        speakers = [part.manifest.speakers or () for part in self.drawn]
+        names = [(speakers[at][row] if (at, row) in sides else None) or "" for at, row in rows]
         fitted, scored = (np.array([sides.get(row) is wanted for row in rows]) for wanted in (False, True))
         of_frames = _Task(
             "speaker",
@@ -334,7 +333,23 @@ def _phones(drawn: list[Drawn], pipeline: FramePipeline, truth: Truth) -> list[s
     return phones
 
 
-def _speaker_sides(manifest: Manifest, settings: ProbeSettings) -> tuple[dict[int, bool], str]:
+_Sides = dict[tuple[int, int], bool]
+"""Which rows of which corpus take part, and whether they are held out."""
+
+
+def _shared_sides(drawn: list[Drawn]) -> tuple[_Sides, str] | None:
+    """Return the rows of speakers who are in both corpora, the second's held out; None if they aren't two or more."""
+    if len(drawn) < 2:
+        return None
+    speakers = [part.manifest.speakers or () for part in drawn]
+    shared = set(speakers[0]) & set(speakers[1]) - {None}
+    if len(shared) < 2:
+        return None
+    sides = {(at, row): at == 1 for at, own in enumerate(speakers) for row, name in enumerate(own) if name in shared}
+    return sides, "the other audio"
+
+
+def _speaker_sides(manifest: Manifest, settings: ProbeSettings) -> tuple[_Sides, str]:
     """Return rows of speakers with two chapters, or else utterances, or more, and whether they are held out; and which it is."""
     assert manifest.speakers is not None
     chapters = chapters_of(manifest, settings.chapters)
@@ -345,12 +360,12 @@ def _speaker_sides(manifest: Manifest, settings: ProbeSettings) -> tuple[dict[in
         for row, (speaker, part) in enumerate(zip(manifest.speakers, parts, strict=True)):
             if speaker is not None:
                 groups.setdefault(speaker, {}).setdefault(part, []).append(row)
-        sides: dict[int, bool] = {}
+        sides: _Sides = {}
         known = {speaker: own for speaker, own in groups.items() if len(own) > 1}
         for speaker, own in known.items():
             ordered = sorted(own, key=lambda part: hash_fraction(settings.seed, f"{speaker}/{part}"))
             count = min(max(1, round(settings.held_out * len(own))), len(own) - 1)
-            sides |= {row: at < count for at, part in enumerate(ordered) for row in own[part]}
+            sides |= {(0, row): at < count for at, part in enumerate(ordered) for row in own[part]}
         if len(known) > 1:
             return sides, what
     raise InputError("no two speakers have two utterances each, of which one could be held out: give more speech")

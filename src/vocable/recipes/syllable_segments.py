@@ -16,7 +16,7 @@ from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.artefacts.headers import canonical_json, write_header
 from vocable.artefacts.writing import replacing
 from vocable.audio.blocks import Block
-from vocable.audio.faults import AudioFault, Skipped, require_none
+from vocable.audio.faults import AudioFault, Skipped, crash_of, require_none
 from vocable.audio.manifest import Manifest, Utterance
 from vocable.errors import InputError
 from vocable.execution.engine import Engine, Work
@@ -178,10 +178,11 @@ class _CutBlocks:
         cutters = 1 if device == "cpu" else min(8, available_cores())
 
         def run(block: Block) -> Payload:
-            sounds = [self._recording(block, item) for item in block.utterances]
+            sounds = [self._recording(block, item) for item in block.utterances if not block.is_spoiled(item)]
+            all_made = segmenter.found(sounds, cutters)
             rows, found, sizes, skipped = [], [], [], []
-            for row, made in enumerate(segmenter.found(sounds, cutters)):
-                item = block.utterances[row]
+            for row, item in enumerate(block.utterances):
+                made = crash_of(item.path) if block.is_spoiled(item) else next(all_made)
                 if isinstance(made, AudioFault):
                     out = Skipped.of(item.path, made)
                     skipped.append([row, out.path, out.reason, out.detail])

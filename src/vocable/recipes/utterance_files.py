@@ -16,7 +16,7 @@ from typing import Any
 
 from vocable.artefacts.headers import digest_of
 from vocable.artefacts.writing import remove_leftovers
-from vocable.audio.blocks import Block, blocks_of, shard_bounds
+from vocable.audio.blocks import Block, BlockShard, blocks_of, shard_bounds
 from vocable.audio.manifest import Manifest
 from vocable.errors import InputError
 from vocable.execution.engine import Engine, Job
@@ -160,23 +160,19 @@ def _size_of(path: Path) -> int | None:
 
 
 @dataclass(frozen=True)
-class _Again:
+class _Again(BlockShard):
     """A block whose files are gone."""
 
-    block: Block
     name: str
 
     @property
-    def size(self) -> float:
-        return self.block.size
-
-    @property
     def first(self) -> int:
-        return self.block.first
+        return int(self.block.first)
 
     @property
     def utterances(self) -> Sequence[Any]:
-        return self.block.utterances
+        found: Sequence[Any] = self.block.utterances
+        return found
 
     @property
     def content(self) -> str:
