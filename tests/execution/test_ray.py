@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from execution.jobs import Basket, Fails, Poisoned, Slow, Square, Writes
+from helpers import artefacts_in, write_audio
 from vocable.errors import InputError, WorkerError
 from vocable.execution import Engine, Work, run_shards
 
@@ -133,6 +134,45 @@ def _busy(marks: Path) -> list[int]:
     """Return the processes that wrote marks, the last one last."""
     written = sorted(marks.iterdir(), key=lambda path: int(path.name.split("-")[2]))
     return list(dict.fromkeys(int(path.name.split("-")[1]) for path in written))
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty-eight files of a second or more of four speakers, of which one is broken."""
+    folder = tmp_path_factory.mktemp("speech") / "audio"
+    for at in range(48):
+        write_audio(folder / f"s{at % 4}" / f"{at:02}.flac", 1 + 0.1 * (at % 9), at)
+    (folder / "s0" / "broken.flac").write_bytes(b"fLaC and nothing else")
+    return folder
+
+
+def test_all_ways_to_spread_work_give_the_same_bytes(
+    nodes: Nodes, speech: Path, tmp_path: Path, cli: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vocable.audio.blocks.blocks_of.__defaults__", (5.0,))  # so that there are more blocks than ranks
+    monkeypatch.setattr("vocable.recipes.corpus._FILES_IN_BLOCK", 4)
+    on_ray = ("--engine", "ray", "--address", nodes.cluster.address)
+    ways = {"one": ("--workers", 1), "two": ("--workers", 2), "ray": on_ray}
+    told = ("--clusters", 7, "--normalize", "speaker", "--speakers", "{speaker}/*", "--valid-percent", 0.2)
+    for name, way in ways.items():
+        cli("prepare", speech, "--out", tmp_path / name, *told, *way)
+    for rank in (3, 1, 6, 0, 5, 2, 4):
+        cli("prepare", speech, "--out", tmp_path / "array", *told, "--workers", 1, "--nshard", 7, "--rank", rank)
+    cli("prepare", speech, "--out", tmp_path / "array", *told, "--workers", 1)
+    expected = artefacts_in(tmp_path / "one")
+    assert {"train.km", "valid.km", "dict.km.txt", "codebook.safetensors", "skipped.jsonl"} <= set(expected)
+    for name in ("two", "ray", "array"):
+        assert artefacts_in(tmp_path / name) == expected, name
+
+    spread = ("--clusters", 7, "--memory", "0.00001", "--fraction", 1)
+    for name, way in ways.items():
+        cli("kmeans", speech, "--out", tmp_path / f"{name}.safetensors", *spread, *way)
+        cli("features", "mfcc", speech, "--out", tmp_path / f"frames-{name}", *way)
+        cli("units", speech, "--codebook", tmp_path / f"{name}.safetensors", "--out", tmp_path / f"units-{name}", *way)
+    for name in ("two", "ray"):
+        assert (tmp_path / f"{name}.safetensors").read_bytes() == (tmp_path / "one.safetensors").read_bytes()
+        assert artefacts_in(tmp_path / f"frames-{name}") == artefacts_in(tmp_path / "frames-one")
+        assert artefacts_in(tmp_path / f"units-{name}") == artefacts_in(tmp_path / "units-one")
 
 
 def test_a_cluster_that_is_not_there_is_refused() -> None:

@@ -12,6 +12,7 @@ from vocable.errors import InputError, VocableError
 from vocable.execution.crew import Answer, Crew, Done, raised
 from vocable.execution.memory import keep_freed_memory
 from vocable.execution.pool import WorkerPool
+from vocable.execution.processor import available_cores
 from vocable.execution.supervision import SetAside, Supervision
 
 MOST_WORKERS = 100_000
@@ -46,6 +47,11 @@ class Work:
     """This machine's processes, or those of a Ray cluster, of which `workers` then work at a time at the most."""
     address: str | None = None
     """Of a Ray cluster: `auto`, or `host:port`; without, one is started on this machine."""
+
+    @property
+    def here(self) -> int:
+        """Workers, or threads, that this machine has for the work: of a cluster's it is only told how many it may take."""
+        return self.workers if self.engine == "local" else min(self.workers, available_cores())
 
     @property
     def kind(self) -> str:

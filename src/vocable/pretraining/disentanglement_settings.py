@@ -43,15 +43,15 @@ class SpeakerHeadSettings(HeadSettings):
 class DisentanglementSettings:
     """What frames are kept from telling, by heads whose gradients come to the encoder turned round.
 
-    How well heads learn is their weight's, how strongly the encoder is turned against them is `reversal`'s.
+    The encoder gets each head's gradient times its weight and `reversal`; the optimizer hardly minds how large the heads' own are.
 
     Raises:
         InputError: a part is none.
     """
 
     tap: int | Literal["conv", "last"] | None = None
-    """Where heads listen: `conv` (what the convolutions make, projected, before frames are hidden), behind a layer, from 1, or
-    behind the `last`; by default behind the middle one."""
+    """Where heads listen: `conv` (what the convolutions make, projected, before frames are hidden; not where the input itself is
+    hidden, as MelHuBERT's is), behind a layer, from 1, or behind the `last`; by default behind the middle one."""
     frames: Literal["all", "masked", "unmasked"] = "all"
     """Which frames they listen to."""
     normalize: bool = True

@@ -45,7 +45,8 @@ class DisentangledSettings(HubertSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.disentanglement.layer(self.model.layers)
+        if not self.disentanglement.layer(self.model.layers) and self.model.input == "logmel" and self.model.mel_hides_input:
+            raise InputError("disentanglement.tap conv: with mel_hides_input no frame is whole there; tap a layer, or last")
 
 
 DISENTANGLED_RECIPES = ("disentangled", *HUBERT_RECIPES)

@@ -103,7 +103,7 @@ def plan_manifest(source: Path, settings: CorpusSettings, splitting: Splitting, 
         utterances=len(manifest),
         frames=None,
         written=len(manifest) * _ROW_BYTES,
-        memory=work.workers * WORKER_BYTES,
+        memory=work.here * WORKER_BYTES,
         time=taken / work.nshard,
         seconds=manifest.seconds,
         skipped=count_reasons(opened.skipped),
@@ -183,8 +183,8 @@ def plan_syllables(source: Path, job: SyllableJob, work: Work) -> Plan:
         utterances=len(manifest),
         frames=frames,
         written=round(_SYLLABLES * manifest.seconds * segment) + frames * width * ("frames" in job.forms),
-        memory=work.workers * _worker_bytes(pipeline),
-        time=manifest.seconds / work.nshard / measured_rate(manifest, pipeline) / work.workers,
+        memory=work.here * _worker_bytes(pipeline),
+        time=manifest.seconds / work.nshard / measured_rate(manifest, pipeline) / work.here,
         seconds=manifest.seconds,
         skipped=count_reasons(opened.skipped),
         part=part_of(work),
@@ -220,7 +220,7 @@ def plan_stored_fit(stores: Sequence[StoredFrames], out: Path, fit: FitSettings,
     held = int(np.concatenate([store.lengths for store in stores])[sampled_utterances(stores, fit)].sum())
     require_frames_for(held, fit.clusters)
     dim = stores[0].dim
-    seconds = held * dim * (4 / _READING + PASSES * fit.clusters / OPERATIONS_PER_SECOND / work.workers)
+    seconds = held * dim * (4 / _READING + PASSES * fit.clusters / OPERATIONS_PER_SECOND / work.here)
     plan = _stored_plan(stores, work, fit.clusters * dim * 4, 3 * 4 * held * dim, seconds)
     return replace(plan, done=claim.is_settled())
 
@@ -228,7 +228,7 @@ def plan_stored_fit(stores: Sequence[StoredFrames], out: Path, fit: FitSettings,
 def plan_stored_units(stores: Sequence[StoredFrames], codebook: Codebook, work: Work, forms: Sequence[str] = (".km",)) -> Plan:
     """Estimate the labels of dumped frames, in some forms."""
     frames, dim = sum(len(store.array) for store in stores), stores[0].dim
-    seconds = frames * dim * (4 / _READING + len(codebook) / OPERATIONS_PER_SECOND / work.workers)
+    seconds = frames * dim * (4 / _READING + len(codebook) / OPERATIONS_PER_SECOND / work.here)
     return _stored_plan(stores, work, _label_bytes(frames, len(codebook), forms), 0, seconds / work.nshard, part_of(work))
 
 
@@ -238,7 +238,7 @@ def _stored_plan(stores: Sequence[StoredFrames], work: Work, written: int, held:
         utterances=sum(map(len, stores)),
         frames=frames,
         written=written,
-        memory=work.workers * WORKER_BYTES + held,
+        memory=work.here * WORKER_BYTES + held,
         time=seconds,
         seconds=None if spec is None else frames / spec.rate,
         part=part,
@@ -333,8 +333,8 @@ def _plan(
         utterances=len(manifest),
         frames=frames,
         written=written,
-        memory=work.workers * _worker_bytes(pipeline) + 3 * 4 * held * spec.dim,
-        time=seconds / work.workers,
+        memory=work.here * _worker_bytes(pipeline) + 3 * 4 * held * spec.dim,
+        time=seconds / work.here,
         seconds=manifest.seconds,
         skipped=count_reasons(opened.skipped),
         part=part_of(work),

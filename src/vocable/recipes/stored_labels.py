@@ -76,7 +76,7 @@ def label_stores(
             )
     blocks = [block for store in stores for block in _cut(store)]
     mine = slice(*shard_bounds(len(blocks), engine.work.nshard, engine.work.rank))
-    job = _LabelRows(codebook, sum(int(block.size) for block in blocks[mine]) // max(1, engine.work.workers))
+    job = _LabelRows(codebook, sum(int(block.size) for block in blocks[mine]) // max(1, engine.work.here))
     if len(blocks[mine]) < 2:
         engine = Engine(replace(engine.work, workers=1))  # before a worker had started, this process is done with a block
     with progress("label frames", sum(block.size for block in blocks[mine]), "frames") as shown:
