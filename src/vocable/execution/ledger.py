@@ -10,16 +10,35 @@ A result is found by a key made of everything it depends on, so that nothing is 
 
 from __future__ import annotations
 
+import hashlib
 import json
+import mmap
+import os
+import re
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vocable.artefacts.headers import canonical_json
 from vocable.artefacts.writing import space_checked, writer_name
 from vocable.errors import InputError
+
+Numbers = NDArray[np.uint64]
+
+_OFFSET_BITS = 44  # of a line in its file; the file's number is above
+_LINE = re.compile(
+    rb'^\{"check":\d+,"failure":(?P<failure>null|"(?:[^"\\\n]|\\.)*"),"file":"(?P<file>[^"\n]*)","key":"(?P<key>[^"\n]*)",'
+    rb'"offset":(?P<offset>\d+),"size":(?P<size>\d+),(?:"spoiled":(?P<spoiled>\d+),)?"stage":"(?P<stage>[^"\n]*)",'
+    rb'"summary":[^\n]*\}\n',
+    re.MULTILINE,
+)
+"""A line as `canonical_json` writes it, found without reading all of it; keys, stages and names of files need no escapes."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +60,6 @@ class Entry:
     spoiled: int = 0
     """Items it was done without, since they ended their process; a later run tries it again."""
 
-    @property
-    def worth(self) -> int:
-        """How much it counts beside others of its key."""
-        return 0 if self.failure is not None else 1 if self.spoiled else 2
-
 
 class Ledger:
     """The results of a run, in a folder of its own."""
@@ -54,24 +68,12 @@ class Ledger:
         self.folder = folder
         self._writer = writer_name()
 
-    def entries(self, stage: str) -> dict[str, Entry]:
+    def entries(self, stage: str) -> Entries:
         """Return a stage's entries by key; what was done whole counts more than what was done in part, or given up.
 
         Results whose file is gone or too short count as not done.
         """
-        found: dict[str, Entry] = {}
-        sizes: dict[str, int] = {}
-        for entry in self._lines():
-            if entry.stage != stage or (entry.key in found and found[entry.key].worth >= max(1, entry.worth)):
-                continue
-            if entry.failure is None and entry.size:
-                if entry.file not in sizes:
-                    path = self.folder / "blocks" / entry.file
-                    sizes[entry.file] = path.stat().st_size if path.is_file() else 0
-                if entry.offset + entry.size > sizes[entry.file]:
-                    continue
-            found[entry.key] = entry
-        return found
+        return Entries(self.folder, stage)
 
     def append(self, stage: str, key: str, result: bytes, summary: dict[str, Any], spoiled: int = 0) -> Entry:
         """Record a finished block with its result.
@@ -113,15 +115,6 @@ class Ledger:
         _append(self.folder / "ledger" / f"{self._writer}.jsonl", canonical_json(asdict(entry)).encode() + b"\n")
         return entry
 
-    def _lines(self) -> Iterator[Entry]:
-        """Yield all whole lines of all writers, in the order of their names; a line cut short by a kill is passed over."""
-        for path in sorted((self.folder / "ledger").glob("*.jsonl")):
-            for line in path.read_bytes().split(b"\n")[:-1]:
-                try:
-                    yield Entry(**json.loads(line))
-                except (ValueError, TypeError):
-                    continue
-
 
 def _append(path: Path, content: bytes) -> int:
     """Append to a file that no other process writes, and return where the content begins."""
@@ -130,3 +123,95 @@ def _append(path: Path, content: bytes) -> int:
         offset = file.tell()
         file.write(content)
     return offset
+
+
+class Entries(Mapping[str, Entry]):
+    """A stage's entries by key, of which places in files are held and not the entries: some 40 bytes for each.
+
+    Looking one up takes a search among sorted numbers, and reading a line.
+
+    Args:
+        folder: the ledger's.
+        stage: whose entries.
+    """
+
+    def __init__(self, folder: Path, stage: str) -> None:
+        self._files: list[mmap.mmap] = []
+        self._sizes: dict[bytes, int] = {}
+        self._folder = folder
+        found = _Places()
+        # In the order of their names; a line cut short by a kill is passed over.
+        for path in sorted((folder / "ledger").glob("*.jsonl")):
+            self._add(path, stage.encode(), found)
+        self._high, self._low, self._place = found.sorted()
+
+    def _add(self, path: Path, stage: bytes, found: _Places) -> None:
+        with path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return
+            lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        number = len(self._files)
+        self._files.append(lines)
+        for line in _LINE.finditer(lines):
+            if line["stage"] != stage:
+                continue
+            failed = line["failure"] != b"null"
+            if not failed and int(line["size"]) and int(line["offset"]) + int(line["size"]) > self._size(line["file"]):
+                continue
+            worth = 0 if failed else 1 if line["spoiled"] not in (None, b"0") else 2
+            found.add(line["key"], number, line.start(), worth)
+
+    def _size(self, name: bytes) -> int:
+        if name not in self._sizes:
+            path = self._folder / "blocks" / name.decode()
+            self._sizes[name] = path.stat().st_size if path.is_file() else 0
+        return self._sizes[name]
+
+    def __getitem__(self, key: str) -> Entry:
+        high, low = _numbers(canonical_json(key)[1:-1].encode())
+        at = int(np.searchsorted(self._high, np.uint64(high)))
+        while at < len(self._high) and self._high[at] == high:
+            if self._low[at] == low:
+                return self._entry(at)
+            at += 1
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._entry(at).key for at in range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self._high)
+
+    def _entry(self, at: int) -> Entry:
+        number, offset = divmod(int(self._place[at]), 1 << _OFFSET_BITS)
+        lines = self._files[number]
+        return Entry(**json.loads(lines[offset : lines.find(b"\n", offset)]))
+
+
+class _Places:
+    """Where lines of keys lie, as they are found."""
+
+    def __init__(self) -> None:
+        self._high, self._low, self._place, self._worth = array("Q"), array("Q"), array("Q"), array("B")
+
+    def add(self, key: bytes, file: int, offset: int, worth: int) -> None:
+        high, low = _numbers(key)
+        self._high.append(high)
+        self._low.append(low)
+        self._place.append(file << _OFFSET_BITS | offset)
+        self._worth.append(worth)
+
+    def sorted(self) -> tuple[Numbers, Numbers, Numbers]:
+        """Return the two numbers of each key, and the place of its line that counts most, of equal ones the first."""
+        high, low, place = (np.frombuffer(one, np.uint64) for one in (self._high, self._low, self._place))
+        order = np.lexsort((255 - np.frombuffer(self._worth, np.uint8), low, high))
+        high, low, place = high[order], low[order], place[order]
+        first = np.ones(len(high), dtype=np.bool_)
+        first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+        return high[first], low[first], place[first]
+
+
+def _numbers(key: bytes) -> tuple[int, int]:
+    """Return two numbers that stand for a key: of 2^128 pairs, no two keys have one."""
+    digest = hashlib.blake2b(key, digest_size=16).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
