@@ -24,6 +24,7 @@ from vocable.training.objective import Losses
 
 UNKNOWN = -1
 """Stands for a speaker who isn't known, and for the pitch of what has none."""
+_STEPS_REMEMBERED = 32  # at the least, of a head that hears each frame
 _LEAST_VARIANCE = 1e-5  # the root of 0 has no finite gradient
 
 
@@ -56,13 +57,13 @@ class DisentangledBatch:
         return DisentangledBatch(self.masked, speakers, pitch)
 
 
-class _Told(NamedTuple):
-    """What a head tells of a batch."""
+class Items(NamedTuple):
+    """What a head is asked about."""
 
-    logits: Tensor
-    """Of shape (items, classes)."""
+    described: Tensor
+    """Utterances, or frames, as the head hears them, of shape (items, values)."""
     wanted: Tensor
-    """Of shape (items,); UNKNOWN for those that don't count."""
+    """What it should say, of shape (items,); UNKNOWN for those that don't count."""
 
 
 class SpeakerHead(nn.Module):
@@ -76,26 +77,30 @@ class SpeakerHead(nn.Module):
 
     def __init__(self, dim: int, speakers: int, settings: SpeakerHeadSettings) -> None:
         super().__init__()
-        self._settings, pooled = settings, settings.head == "pooled"
-        self.inner = nn.Linear(2 * dim if pooled else dim, settings.hidden)
-        self.norm = nn.LayerNorm(settings.hidden) if pooled else None
+        self._settings, self._pooled = settings, settings.head == "pooled"
+        width = 2 * dim if self._pooled else dim
+        self.inner = nn.Linear(width, settings.hidden)
+        self.norm = nn.LayerNorm(settings.hidden) if self._pooled else None
         self.outer = nn.Linear(settings.hidden, speakers)
+        self.memory = Memory(settings.remembered, width)
 
-    def forward(self, frames: Tensor, heard: Tensor, speakers: Tensor) -> _Told:
-        """Return what is told of each utterance, or frame, and what it should be.
+    def items(self, frames: Tensor, heard: Tensor, speakers: Tensor) -> Items:
+        """Return the utterances, or frames, and who speaks in them.
 
         Args:
             frames: float32, of shape (utterances, frames, dim).
             heard: true for frames that count, of shape (utterances, frames).
             speakers: of the utterances, of shape (utterances,).
         """
-        if self.norm is None:
-            wanted = torch.where(heard, speakers[:, None], UNKNOWN).flatten()
-            inner = self.inner(frames.flatten(0, 1))
-        else:
-            wanted = torch.where(heard.any(dim=1), speakers, UNKNOWN)
-            inner = self.norm(self.inner(pooled(frames, heard)))
-        return _Told(self.outer(dropout(functional.gelu(inner), self._settings.dropout, self.training)), wanted)
+        if self._pooled:
+            return Items(pooled(frames, heard), torch.where(heard.any(dim=1), speakers, UNKNOWN))
+        return Items(frames.flatten(0, 1), torch.where(heard, speakers[:, None], UNKNOWN).flatten())
+
+    def forward(self, described: Tensor) -> Tensor:
+        """Return what is told of each item, of shape (items, speakers)."""
+        inner = self.inner(described) if self.norm is None else self.norm(self.inner(described))
+        told: Tensor = self.outer(dropout(functional.gelu(inner), self._settings.dropout, self.training))
+        return told
 
 
 class PitchHead(nn.Module):
@@ -111,9 +116,10 @@ class PitchHead(nn.Module):
         super().__init__()
         self._settings = settings
         self.inner, self.outer = nn.Linear(dim, settings.hidden), nn.Linear(settings.hidden, bins)
+        self.memory = Memory(settings.remembered, dim)
 
-    def forward(self, frames: Tensor, heard: Tensor, pitch: Tensor) -> _Told:
-        """Return what is told of each frame, and what it should be.
+    def items(self, frames: Tensor, heard: Tensor, pitch: Tensor) -> Items:
+        """Return the frames and how high they are.
 
         Only voiced frames count: whether there is a voice is part of what is said.
 
@@ -122,9 +128,40 @@ class PitchHead(nn.Module):
             heard: true for frames that count, of shape (utterances, frames).
             pitch: bins, of the same shape.
         """
-        inner = functional.gelu(self.inner(frames.flatten(0, 1)))
-        wanted = torch.where(heard, pitch, UNKNOWN).flatten()
-        return _Told(self.outer(dropout(inner, self._settings.dropout, self.training)), wanted)
+        return Items(frames.flatten(0, 1), torch.where(heard, pitch, UNKNOWN).flatten())
+
+    def forward(self, described: Tensor) -> Tensor:
+        """Return what is told of each item, of shape (items, bins)."""
+        inner = functional.gelu(self.inner(described))
+        told: Tensor = self.outer(dropout(inner, self._settings.dropout, self.training))
+        return told
+
+
+class Memory(nn.Module):
+    """Items of earlier steps, the latest first: a step has few speakers, and a head that hears only these forgets the others.
+
+    Args:
+        size: how many are kept.
+        width: values of each.
+    """
+
+    described: Tensor
+    wanted: Tensor
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("described", torch.zeros(size, width))
+        self.register_buffer("wanted", torch.full((size,), UNKNOWN))
+
+    def __len__(self) -> int:
+        return len(self.wanted)
+
+    @torch.no_grad()
+    def add(self, items: Items) -> None:
+        """Take in items of a step, of many only some: as many as let the memory last for some steps."""
+        every = -(-len(items.wanted) * _STEPS_REMEMBERED // len(self))
+        for kept, new in ((self.described, items.described), (self.wanted, items.wanted)):
+            kept.copy_(torch.cat([new[:: max(1, every)].to(kept.dtype), kept])[: len(self)])
 
 
 def pooled(frames: Tensor, heard: Tensor) -> Tensor:
@@ -139,6 +176,22 @@ def pooled(frames: Tensor, heard: Tensor) -> Tensor:
     mean = (frames * counted).sum(dim=1) / count
     variance = ((frames - mean[:, None]).square() * counted).sum(dim=1) / count
     return torch.cat([mean, (variance + _LEAST_VARIANCE).sqrt()], dim=1)
+
+
+def between_utterances(frames: Tensor, heard: Tensor) -> Tensor:
+    """Return which part of the variance of frames lies between the means of utterances, a mean over values, of shape ().
+
+    Args:
+        frames: of shape (utterances, frames, dim).
+        heard: true for frames that count, of shape (utterances, frames).
+    """
+    counted = heard[..., None].to(frames.dtype)
+    count = counted.sum(dim=1).clamp(min=1)
+    means = (frames * counted).sum(dim=1) / count
+    whole = (means * count).sum(dim=0) / count.sum()
+    spread = ((frames - whole).square() * counted).sum(dim=(0, 1)) / count.sum()
+    apart = ((means - whole).square() * count).sum(dim=0) / count.sum()
+    return (apart / (spread + _LEAST_VARIANCE)).mean()
 
 
 class DisentangledObjective(nn.Module):
@@ -198,9 +251,14 @@ class DisentangledObjective(nn.Module):
         self.steps += 1
 
     @property
+    def scheduled(self) -> float:
+        """Which part of their strength heads and centring have."""
+        return self._settings.scheduled(int(self.steps) if self._step is None else self._step, self._steps)
+
+    @property
     def strength(self) -> float:
         """What the heads' gradients are multiplied with, beside -1."""
-        return self._settings.strength(int(self.steps) if self._step is None else self._step, self._steps)
+        return self._settings.reversal * self.scheduled
 
     def weight(self, batch: DisentangledBatch) -> float:
         """Return how many frames are asked for."""
@@ -214,19 +272,26 @@ class DisentangledObjective(nn.Module):
         encoded = self.hubert.encoded(batch.masked)
         loss, metrics = self.hubert.losses(batch.masked, encoded)
         frames, strength = self._tapped(encoded.states), self.strength if self.training else 0.0
-        frames = (frames if strength else frames.detach()).float()
+        centring = self._settings.centring * self.scheduled if self.training else 0.0
+        frames = (frames if strength or centring else frames.detach()).float()
         if self._settings.normalize:
             frames = functional.layer_norm(frames, frames.shape[-1:])
         metrics = dict(metrics)
-        for name, told, gate in self._told(frames, strength, batch):
-            logits = told.logits.float()
-            each = functional.cross_entropy(logits, told.wanted, ignore_index=UNKNOWN, reduction="none")
+        apart = between_utterances(frames, self._heard(batch))
+        metrics["between_utterances"] = torch.stack([apart.detach(), torch.ones_like(apart)])
+        if centring:
+            loss = loss + self.weight(batch) * centring * apart
+        frames = frames if strength else frames.detach()
+        for name, head, items, gate in self._asked(frames, strength, batch):
+            logits = head(items.described).float()
+            each = functional.cross_entropy(logits, items.wanted, ignore_index=UNKNOWN, reduction="none")
             if self._settings.relents:
                 gate.part = (each.detach() < math.log(logits.shape[1])).view(len(frames), -1, 1)
-            count, lost = (told.wanted != UNKNOWN).sum(), each.sum()
+            count, lost = (items.wanted != UNKNOWN).sum(), each.sum()
             if self.training:
-                loss = loss + self.weight(batch) * self._weights[name] * lost / count.clamp(min=1)
-            right = (logits.detach().argmax(dim=1) == told.wanted).sum()
+                told = lost / count.clamp(min=1) + self._remembered(head, items)
+                loss = loss + self.weight(batch) * self._weights[name] * told
+            right = (logits.detach().argmax(dim=1) == items.wanted).sum()
             metrics[f"{name}_loss"] = torch.stack([lost.detach(), count])
             metrics[f"{name}_accuracy"] = torch.stack([right, count])
         if self.training:
@@ -236,11 +301,29 @@ class DisentangledObjective(nn.Module):
     def _tapped(self, states: MaskedStates) -> Tensor:
         return states.blocks[self._layer - 1] if self._layer else states.projected
 
-    def _told(self, frames: Tensor, strength: float, batch: DisentangledBatch) -> Iterator[tuple[str, _Told, Gate]]:
-        mask = batch.masked.mask
-        heard = {"all": torch.ones_like(mask), "masked": mask, "unmasked": ~mask}[self._settings.frames]
+    def _asked(
+        self, frames: Tensor, strength: float, batch: DisentangledBatch
+    ) -> Iterator[tuple[str, SpeakerHead | PitchHead, Items, Gate]]:
+        heard = self._heard(batch)
         known = {"speaker": batch.speakers, "pitch": batch.pitch}
         for name, head in self.heads.items():
+            assert isinstance(head, (SpeakerHead, PitchHead))
             if (labels := known[name]) is not None:
                 gate = Gate()
-                yield name, head(reversed_gradient(frames, strength, gate) if strength else frames, heard, labels), gate
+                own = reversed_gradient(frames, strength, gate) if strength else frames
+                yield name, head, head.items(own, heard, labels), gate
+
+    def _heard(self, batch: DisentangledBatch) -> Tensor:
+        mask = batch.masked.mask
+        return {"all": torch.ones_like(mask), "masked": mask, "unmasked": ~mask}[self._settings.frames]
+
+    @staticmethod
+    def _remembered(head: SpeakerHead | PitchHead, items: Items) -> Tensor | float:
+        """Return the mean cross-entropy of items that a head remembers, and let it remember those of this step."""
+        memory = head.memory
+        if not len(memory):
+            return 0.0
+        logits, wanted = head(memory.described.clone()).float(), memory.wanted.clone()
+        lost = functional.cross_entropy(logits, wanted, ignore_index=UNKNOWN, reduction="sum")
+        memory.add(Items(items.described.detach(), items.wanted))
+        return lost / (wanted != UNKNOWN).sum().clamp(min=1)

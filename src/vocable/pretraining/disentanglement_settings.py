@@ -22,12 +22,14 @@ class HeadSettings:
     hidden: int = 256
     """Values in its inner layer."""
     dropout: float = 0.1
+    remembered: int = 0
+    """Utterances, or frames, of earlier steps that it learns again in each; each process has its own."""
 
     def __post_init__(self) -> None:
-        if self.weight < 0 or self.hidden < 1 or not 0 <= self.dropout < 1:
+        if self.weight < 0 or self.hidden < 1 or not 0 <= self.dropout < 1 or self.remembered < 0:
             raise InputError(
-                f"weight {self.weight}, hidden {self.hidden} and dropout {self.dropout}: give 0 or more, 1 or more, and a part "
-                "below 1"
+                f"weight {self.weight}, hidden {self.hidden}, dropout {self.dropout} and remembered {self.remembered}: give 0 or "
+                "more, 1 or more, a part below 1, and 0 or more"
             )
 
 
@@ -43,7 +45,7 @@ class SpeakerHeadSettings(HeadSettings):
 class DisentanglementSettings:
     """What frames are kept from telling, by heads whose gradients come to the encoder turned round.
 
-    The encoder gets each head's gradient times its weight and `reversal`; the optimizer hardly minds how large the heads' own are.
+    The encoder gets each head's gradient times its weight and `reversal`; how large the heads' own are their optimizer hardly minds.
 
     Raises:
         InputError: a part is none.
@@ -61,6 +63,9 @@ class DisentanglementSettings:
     driven on where nothing can be told any more, and forgets labels over it."""
     reversal: float = 0.1
     """What the heads' gradients are multiplied with, beside -1, at the most; with 0 the encoder is plain HuBERT's."""
+    centring: float = 0.0
+    """Weight of a loss that needs no head: which part of the variance of frames lies between the means of utterances. It is weighted
+    by the schedule, too."""
     schedule: Literal["constant", "dann", "linear"] = "dann"
     """How it grows between `begin` and `end`: 2 / (1 + exp(-gamma · p)) - 1 with p from 0 to 1 (arXiv 1505.07818, section 5.2.2),
     linearly, or at once."""
@@ -75,6 +80,8 @@ class DisentanglementSettings:
     pitch: HeadSettings = field(default_factory=HeadSettings)
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.centring) and self.centring >= 0):
+            raise InputError(f"centring {self.centring}: give 0 or more")
         if not (math.isfinite(self.reversal) and self.reversal >= 0 and self.gamma > 0 and self.head_rate > 0):
             raise InputError(
                 f"reversal {self.reversal}, gamma {self.gamma} and head_rate {self.head_rate}: give 0 or more, and two numbers "
@@ -106,7 +113,11 @@ class DisentanglementSettings:
         return self.tap
 
     def strength(self, step: int, steps: int) -> float:
-        """Return what the heads' gradients are multiplied with, beside -1, in a step.
+        """Return what the heads' gradients are multiplied with, beside -1, in a step; arguments are those of `scheduled`."""
+        return self.reversal * self.scheduled(step, steps)
+
+    def scheduled(self, step: int, steps: int) -> float:
+        """Return which part of its strength everything here has in a step.
 
         Args:
             step: how many updates were made before.
@@ -117,7 +128,5 @@ class DisentanglementSettings:
             return 0.0
         part = min(1.0, (step - begin) / (end - begin)) if end > begin else 1.0
         if self.schedule == "linear":
-            return self.reversal * part
-        if self.schedule == "dann":
-            return self.reversal * (2 / (1 + math.exp(-self.gamma * part)) - 1)
-        return self.reversal
+            return part
+        return 2 / (1 + math.exp(-self.gamma * part)) - 1 if self.schedule == "dann" else 1.0
