@@ -70,9 +70,7 @@ def dump_frames(
         InputError: frames of something else stand there, or a file changed meanwhile; or what `judge` raises.
     """
     blocks = list(blocks_of(manifest))
-    made_from = {"frames": pipeline.key, "device": engine.work.kind, "audio": manifest.state, "whole": whole.digest}
-    companions = possible_manifest_files(npy.with_suffix(""))
-    claim = Claim.of(folder, f"frames-{npy.stem}", made_from, _files(npy, manifest), companions=companions)
+    claim = claim_on_frames(manifest, pipeline, engine.work.kind, npy, folder, whole)
     while True:
         if claim.is_settled() and (standing := _standing(npy)) is not None:
             judge(standing.skipped)
@@ -84,8 +82,21 @@ def dump_frames(
             continue  # another process has finished the same dump, or cleared it away
 
 
-def _files(npy: Path, manifest: Manifest) -> list[Path]:
-    return [npy.with_suffix(".json"), npy, length_file(npy), *manifest_files(npy.with_suffix(""), manifest)]
+def claim_on_frames(manifest: Manifest, pipeline: FramePipeline, kind: str, npy: Path, folder: Path, whole: Manifest) -> Claim:
+    """Return the claim on the frames of a manifest; `kind` is that of the devices, the rest as `dump_frames` takes it."""
+    made_from = {"frames": pipeline.key, "device": kind, "audio": manifest.state, "whole": whole.digest}
+    files = [*_frame_files(npy), *manifest_files(npy.with_suffix(""), manifest)]
+    companions = possible_manifest_files(npy.with_suffix(""))
+    return Claim.of(folder, f"frames-{npy.stem}", made_from, files, companions=companions)
+
+
+def stand(npy: Path, claim: Claim) -> bool:
+    """Tell whether frames stand as they were dumped, made from what their claim says."""
+    return all(map(claim.stands, _frame_files(npy)))
+
+
+def _frame_files(npy: Path) -> list[Path]:
+    return [npy.with_suffix(".json"), npy, length_file(npy)]
 
 
 def _standing(npy: Path) -> Dumped | None:

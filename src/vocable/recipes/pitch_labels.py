@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.artefacts.headers import write_header
 from vocable.audio.faults import Skipped
 from vocable.audio.manifest import Manifest
@@ -20,10 +19,13 @@ from vocable.features.pitch import CEILING, FLOOR, SAMPLE_RATE, Pitch
 from vocable.features.store import StoredFrames
 from vocable.recipes.corpus import Corpus, CorpusSettings, require_source, require_speakers, rows_named
 from vocable.recipes.dumped import Origin, joined_rows, origin_of
-from vocable.recipes.features import dump_shard, open_usable
+from vocable.recipes.feature_dump import claim_on_frames, stand
+from vocable.recipes.features import dump_shard, open_usable, shards_of
 from vocable.recipes.workplace import Claim, open_workplace, require_name
 from vocable.units.label_files import header_file
 from vocable.units.pitch_labels import BINS_FILE, MOST_BINS, Mode, Norm, PitchBins, write_pitch_labels
+
+_FEWEST_BINS = 2  # with one there is nothing to tell apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,8 @@ class PitchSettings:
     """A folder with labels of another split, whose bins are taken; the other settings are theirs, then."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bins <= MOST_BINS:
-            raise InputError(f"--bins {self.bins}: give 1 to {MOST_BINS}")
+        if not _FEWEST_BINS <= self.bins <= MOST_BINS:
+            raise InputError(f"--bins {self.bins}: give {_FEWEST_BINS} to {MOST_BINS}")
         given = [name for name in ("bins", "mode", "norm") if getattr(self, name) != getattr(PitchSettings, name)]
         if self.edges_of is not None and given:
             raise InputError(f"--{given[0]} and --edges-of: the bins are those of {self.edges_of}; leave out --{given[0]}")
@@ -114,6 +116,7 @@ def label_pitch(
     if norm == "speaker":
         require_speakers(source, corpus, "pitch relative to a speaker's mean")
     pipeline = pitch_pipeline()
+    work = replace(work, devices=("cpu",))  # which finds pitch, whatever else there is
     folder = open_workplace(out)
     npys = [out / f"{name}_{rank}_{work.nshard}.f0.npy" for rank in range(work.nshard)]
     with Engine(work) as engine:
@@ -128,9 +131,8 @@ def label_pitch(
             )
         claim.check(overwrite)
         dumped = dump_shard(source, opened, pipeline, engine, npys[work.rank], folder, strict, overwrite)
-    stores = [_shard(npy, opened.manifest, pipeline.spec) for npy in npys]
-    there = [item for item in stores if item is not None]
-    if missing := len(stores) - len(there):
+    there = list(_shards(npys, opened.manifest, pipeline, work, folder))
+    if missing := len(npys) - len(there):
         return MadePitch(dumped.npy, claim.files[0], skipped=dumped.skipped, missing=missing)
     pitch = _Pitch.of(there, opened, source)
     was_done = claim.is_settled()
@@ -178,12 +180,13 @@ def _claim(
     return Claim.of(folder, f"f0-{name}", {**how, "frames": pipeline.key, "audio": opened.state}, files)
 
 
-def _shard(npy: Path, whole: Manifest, spec: FeatureSpec) -> tuple[StoredFrames, Origin] | None:
-    """Return a shard of the pitch of a manifest, if it stands there."""
-    if not npy.is_file():
-        return None
-    origin = origin_of(npy)
-    return (StoredFrames(npy), origin) if origin.whole == whole.digest and origin.spec == spec else None
+def _shards(
+    npys: list[Path], whole: Manifest, pipeline: FramePipeline, work: Work, folder: Path
+) -> Iterator[tuple[StoredFrames, Origin]]:
+    """Yield the shards of the pitch of a manifest that stand there, of the audio as it is now."""
+    for npy, rows in zip(npys, shards_of(whole, work.nshard), strict=True):
+        if stand(npy, claim_on_frames(whole.select(rows), pipeline, work.kind, npy, folder, whole)):
+            yield StoredFrames(npy), origin_of(npy)
 
 
 @dataclass(frozen=True)
