@@ -65,7 +65,7 @@ def open_usable(source: Path, corpus: CorpusSettings, engine: Engine, folder: Pa
     opened = open_corpus(source, corpus, engine, folder)
     require_usable(opened, source)
     if strict:
-        refuse_skipped(opened.skipped, _record(npy))
+        refuse_skipped(opened.skipped, record_of(npy))
     return opened
 
 
@@ -84,7 +84,7 @@ def dump_shard(
         strict: make anything left out an error.
         overwrite: replace frames of something else.
     """
-    work, record = engine.work, _record(npy)
+    work, record = engine.work, record_of(npy)
     shard = opened.manifest.select(shards_of(opened.manifest, work.nshard)[work.rank])
 
     def judge(unusable: list[Skipped]) -> None:
@@ -106,5 +106,6 @@ def shards_of(manifest: Manifest, nshard: int) -> list[range]:
     return [range(firsts[first], firsts[last]) for first, last in bounds]
 
 
-def _record(npy: Path) -> Path:
+def record_of(npy: Path) -> Path:
+    """Return where what had to be left out of dumped frames is named."""
     return npy.with_suffix(".skipped.jsonl")
