@@ -31,7 +31,7 @@ class Dump:
     """Where frames go, and what is done to them first."""
 
     out: Path
-    "Folder for NAME_RANK_NSHARD.npy, .len, .tsv and .json."
+    "Folder for NAME_RANK_NSHARD.npy, .len, .tsv and .json, and .speakers.safetensors where frames are normalised by speakers."
     name: str = "train"
     "What the files are called."
     normalize: Scope = "none"
