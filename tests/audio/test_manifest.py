@@ -342,3 +342,27 @@ def test_a_table_that_names_two_speakers_for_one_utterance_is_refused(tmp_path: 
     table.write_text("u000 ann\nu001 ben\nu000 ben\n")
     with pytest.raises(InputError, match="line 3 gives 'u000' another speaker than an earlier line"):
         with_speakers(many(2), str(table))
+
+
+def test_a_table_names_the_last_part_of_an_id_where_no_other_ends_so(tmp_path: Path) -> None:
+    rows = Manifest.of([Utterance(name, f"{name}.wav", 5) for name in ("x/001", "x/002", "y/001")])
+    table = tmp_path / "utt2spk"
+    table.write_text("001 ann\n002 ben\n")
+    assert with_speakers(rows.select([0, 1]), str(table)).speakers == ("ann", "ben")
+    with pytest.raises(InputError, match="names '001', which may be 'x/001' or 'y/001': give whole ids in it"):
+        with_speakers(rows, str(table))
+    table.write_text("x/001 ann\n002 ben\ny/001 eve\n")
+    assert with_speakers(rows, str(table)).speakers == ("ann", "ben", "eve")
+
+
+def test_a_row_that_is_repeated_has_the_speaker_of_the_first(tmp_path: Path) -> None:
+    (tmp_path / "m.tsv").write_text("/d\na/u.wav\t5\na/u.wav\t5\nb/w#2.wav\t5\n")
+    rows = read_manifest(tmp_path / "m.tsv")
+    assert rows.ids == ("a/u", "a/u#2", "b/w#2")
+    table = tmp_path / "utt2spk"
+    for name in ("a/u", "u"):
+        table.write_text(f"{name} ann\nb/w#2 ben\n")
+        assert with_speakers(rows, str(table)).speakers == ("ann", "ann", "ben")
+    table.write_text("u ann\nw ben\n")
+    with pytest.raises(InputError, match="no speaker for 'b/w#2'"):
+        with_speakers(rows, str(table))

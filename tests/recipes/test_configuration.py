@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -76,6 +77,11 @@ def test_options_take_the_place_of_what_a_file_says() -> None:
         ({"count": 3, "pair": [1]}, "f: pair takes 2 values, not 1"),
         ({"count": 3, "path": 3}, "f: path should be a path, not 3"),
         ({"count": 3, "inner": {"rate": "much"}}, "f: inner.rate should be a number, not 'much'"),
+        ({"count": 3, "inner": {"rate": float("nan")}}, "f: inner.rate should be a finite number, not nan"),
+        ({"count": 3, "inner": {"rate": "inf"}}, "f: inner.rate should be a finite number, not inf"),
+        ({"count": 3, "pair": [1, float("-inf")]}, "f: pair should be a finite number, not -inf"),
+        ({"count": 3, "inner": {"rate": 10**400}}, "f: inner.rate should be a number, not 1000"),
+        ({"count": float("nan")}, "f: count should be a finite number, not nan"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(values: dict[str, object], said: str) -> None:
@@ -101,6 +107,14 @@ def test_files_that_are_no_settings_are_refused(tmp_path: Path) -> None:
         with_options({}, ["steps"])
     with pytest.raises(InputError, match="steps is a value and has no parts"):
         with_options({"steps": 3}, ["steps.more=3"])
+
+
+@pytest.mark.parametrize("option", ["loss.unmasked=nan", "training.optimizer.learning_rate=inf", "masks.probability=-inf"])
+def test_a_training_takes_no_number_that_is_none(option: str, tmp_path: Path, cli: Callable[..., str]) -> None:
+    said = cli("train", "hubert", "small-logmel", "data.folder=x", option, "--out", tmp_path / "run", fails=True)
+    name, value = option.split("=")
+    assert said == f"vocable: small-logmel: {name} should be a finite number, not {value}\n"
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_of_several_sections_goes_by_its_number_from_1() -> None:

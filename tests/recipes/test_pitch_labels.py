@@ -67,6 +67,24 @@ def test_shards_workers_and_reruns_make_the_same_bytes(cli: Cli, corpus: Path, t
         assert "done already" in cli(*given, "--out", one, "--workers", 1)
 
 
+def test_a_shard_of_audio_that_was_replaced_since_is_left_to_be_dumped_again(
+    cli: Cli, tmp_path: Path, short_blocks: None
+) -> None:
+    pytest.importorskip("swift_f0", reason="needs the extra pitch")
+    for at in range(8):
+        write_audio(tmp_path / "a" / f"{at}.wav", 2.0, at)
+    given = ("features", "f0", tmp_path / "a", "--bins", 4, "--workers", 1)
+    shards = [(*given, "--out", tmp_path / "o", "--nshard", 2, "--rank", rank) for rank in range(2)]
+    cli(*shards[0])
+    write_audio(tmp_path / "a" / "0.wav", 2.0, 99)
+    assert "1 shard is left to others" in cli(*shards[1])
+    assert not (tmp_path / "o" / "train.f0").exists()
+    assert "the audio has changed since" in cli(*shards[0], fails=True)
+    assert "train.f0: 8 utterances" in cli(*shards[0], "--overwrite")
+    cli(*given, "--out", tmp_path / "fresh")
+    assert (tmp_path / "o" / "train.f0").read_bytes() == (tmp_path / "fresh" / "train.f0").read_bytes()
+
+
 def test_pitch_relative_to_a_speaker_is_of_all_that_speaker_says(cli: Cli, corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("swift_f0", reason="needs the extra pitch")
     given = ("features", "f0", corpus, "--out", tmp_path, "--norm", "speaker", "--mode", "uniform", "--bins", 24, "--workers", 1)
@@ -127,6 +145,7 @@ def test_audio_that_cannot_be_used_has_no_labels(cli: Cli, tmp_path: Path) -> No
     assert len(read_pitch_labels(tmp_path / "o" / "train.f0", read_manifest(tmp_path / "o" / "train_0_1.f0.tsv"))) == 2
     assert "1.wav" in (tmp_path / "o" / "train_0_1.f0.skipped.jsonl").read_text()
     assert "leave it out" in cli("features", "f0", tmp_path / "a", "--out", tmp_path / "p", "--sample-rate", 8000, fails=True)
+    assert "--bins 1: give 2 to" in cli("features", "f0", tmp_path / "a", "--out", tmp_path / "p", "--bins", 1, fails=True)
 
 
 def test_bins_read_as_they_are_written(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from vocable.audio.manifest import Manifest
+from vocable.audio.manifest import Manifest, id_of
 from vocable.errors import InputError, sentence_of
 
 
@@ -21,15 +22,16 @@ def with_speakers(manifest: Manifest, source: str) -> Manifest:
     Args:
         manifest: its paths are matched as they stand, relative to its root.
         source: a pattern such as `{speaker}/*/*` or `*/{speaker}-*`, in which * is any text without a slash; or a file
-            of lines `utterance speaker`, as Kaldi's utt2spk.
+            of lines `utterance speaker`, as Kaldi's utt2spk, in which the last part of an id will do where it is the only one.
 
     Raises:
-        InputError: a path doesn't match, or an utterance is not in the table, or there is no such table or pattern.
+        InputError: a path doesn't match, an utterance is not in the table or may be one of several in it, or there is no such
+            table or pattern.
     """
     if "{speaker}" in source:
         speakers = _from_pattern(manifest.paths, source, "speaker")
     elif os.path.isfile(source):  # which, unlike Path's, is false for names that the system refuses
-        speakers = _from_table(manifest.ids, Path(source))
+        speakers = _from_table(manifest, Path(source))
     else:
         raise InputError(f"{source!r} is neither a file nor a pattern with {{speaker}} in it, such as '{{speaker}}/*/*'")
     return replace(manifest, speakers=tuple(speakers))
@@ -128,7 +130,37 @@ def _from_pattern(paths: Iterable[str], pattern: str, what: str) -> list[str]:
     return found
 
 
-def _from_table(ids: Iterable[str], table: Path) -> list[str]:
+def _from_table(manifest: Manifest, table: Path) -> list[str]:
+    """Return the speaker of each utterance: by its id, or by the id's last part, where no other ends so."""
+    speakers = _read_table(table)
+    plain = list(map(_plain_id, manifest.ids, manifest.paths))
+    ends = Counter(_last_part(name) for name in set(plain))
+    found = []
+    for numbered, name in zip(manifest.ids, plain, strict=True):
+        speaker = speakers.get(numbered, speakers.get(name))
+        if speaker is None:
+            end = _last_part(name)
+            speaker = speakers.get(_last_part(numbered), speakers.get(end))
+            if speaker is None:
+                raise InputError(f"{table} has no speaker for {numbered!r}")
+            if ends[end] > 1:
+                other = next(item for item in plain if item != name and _last_part(item) == end)
+                raise InputError(f"{table} names {end!r}, which may be {name!r} or {other!r}: give whole ids in it")
+        found.append(speaker)
+    return found
+
+
+def _plain_id(name: str, path: str) -> str:
+    """Return an id without the number that repeated rows of a `.tsv` have."""
+    own, _, number = name.rpartition("#")
+    return own if number.isdecimal() and own == id_of(path) else name
+
+
+def _last_part(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _read_table(table: Path) -> dict[str, str]:
     speakers: dict[str, str] = {}
     try:
         text = table.read_text(encoding="utf-8-sig")
@@ -145,13 +177,7 @@ def _from_table(ids: Iterable[str], table: Path) -> list[str]:
             name, who = fields
             if speakers.setdefault(name, who) != who:
                 raise InputError(f"{table} line {number} gives {name!r} another speaker than an earlier line: leave one of them")
-    found = []
-    for name in ids:
-        speaker = speakers.get(name, speakers.get(name.rsplit("/", 1)[-1]))
-        if speaker is None:
-            raise InputError(f"{table} has no speaker for {name!r}")
-        found.append(speaker)
-    return found
+    return speakers
 
 
 def _speaker_groups(manifest: Manifest) -> dict[str, list[int]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from vocable.cli.options import Audio, Part, Running
+from vocable.cli.given_options import spelled
+from vocable.cli.options import Audio, Part, Running, refuse_idle
 from vocable.cli.tables import print_table, report_others, report_skipped
 from vocable.features.encoder_layer import Precision
 from vocable.features.normalization import Scope
@@ -30,7 +31,7 @@ class Dump:
     """Where frames go, and what is done to them first."""
 
     out: Path
-    "Folder for NAME_RANK_NSHARD.npy, .len, .tsv and .json."
+    "Folder for NAME_RANK_NSHARD.npy, .len, .tsv and .json, and .speakers.safetensors where frames are normalised by speakers."
     name: str = "train"
     "What the files are called."
     normalize: Scope = "none"
@@ -160,6 +161,8 @@ def f0(
 ) -> None:
     """Label audio with pitch: NAME.f0 with bins every 10 ms, -1 where nothing is voiced, and pitch in Hz as dumped frames.
 
+    It is found at 16 kHz; --sample-rate says at which rate a manifest counts. A row too short for a frame has an empty line.
+
     Parameters
     ----------
     audio
@@ -175,6 +178,7 @@ def f0(
     dry_run
         Say what would be done, how long it takes and what it needs, and do nothing.
     """
+    _refuse_limits(audio)
     work = running.work(part.nshard, part.rank)
     if work.kind != "cpu":
         print(f"Pitch is found by the processor: {', '.join(work.devices)} has nothing to do.")
@@ -203,6 +207,8 @@ def speakers(
 ) -> None:
     """Label audio with who speaks: NAME.spk with a name a row, -1 where nobody knows, and dict.spk.txt.
 
+    All rows of a manifest are named, whatever becomes of their audio.
+
     Parameters
     ----------
     audio
@@ -216,9 +222,22 @@ def speakers(
     overwrite
         Replace labels of something else.
     """
-    made = label_speakers(audio, out, name, dict_of, source, running.work(), overwrite)
+    _refuse_limits(audio)
+    work = running.work()
+    made = label_speakers(audio, out, name, dict_of, source, work, overwrite)
+    if not made.looked_up and (idle := spelled(item.name for item in fields(Running))):
+        print(f"{audio} says all there is to know: {', '.join(idle)} had nothing to do.")
+    elif work.kind != "cpu":
+        print(f"Headers are read by the processor: {', '.join(work.devices)} had nothing to do.")
+    report_skipped(made.skipped, made.record)
     unknown = f", {made.unknown:,} of whom nobody knows" if made.unknown else ""
     print(f"{made.labels}: {made.utterances:,} utterances{unknown}, {made.speakers:,} speakers{_already(made.was_done)}")
+
+
+def _refuse_limits(audio: Path) -> None:
+    """Refuse to choose among the rows of a manifest, each of which has its line."""
+    if not audio.is_dir():
+        refuse_idle(f"each row of {audio} has its line", CorpusSettings, but=("sample_rate", "speakers"))
 
 
 def _already(was_done: bool) -> str:

@@ -23,8 +23,9 @@ from vocable.clustering.sources import as_frames, check_finite
 from vocable.errors import InputError, MismatchError
 from vocable.features.extractors import FeatureExtractor
 from vocable.features.kaldi import Frames
-from vocable.features.normalization import Moments, Normalization, Scope
+from vocable.features.normalization import Normalization, Scope
 from vocable.features.pipeline import FramePipeline
+from vocable.features.speaker_statistics import speaker_tensors, speakers_in
 
 FORMAT = "vocable.codebook/1"
 _MANY_FRAMES = 1 << 16  # worth choosing how to label them
@@ -161,7 +162,7 @@ class Codebook:
         tensors: dict[str, NDArray[Any]] = {"centroids": self.centroids}
         if self.normalization.corpus is not None:
             tensors["mean"], tensors["std"] = self.normalization.corpus
-        tensors |= _speaker_tensors(self.normalization)
+        tensors |= speaker_tensors(self.normalization.speakers)
         if self.groups is not None:
             tensors["groups"] = self.groups
         header = {
@@ -193,7 +194,7 @@ def _read_own(path: Path) -> Codebook:
     scope = cast("Scope", read_field(path, header, "normalization", TEXT))
     fit = read_field(path, header, "fit", OBJECT)
     centroids = checked_centroids(path, require_array(path, tensors, "centroids"))
-    corpus, speakers = _corpus_statistics(path, tensors), _speaker_statistics(path, tensors)
+    corpus, speakers = _corpus_statistics(path, tensors), speakers_in(path, tensors)
     groups = tensors.get("groups")
     with naming(path):
         spec = None if features is None else FeatureSpec.from_json(features)
@@ -210,34 +211,6 @@ def _corpus_statistics(path: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Fr
             f"{path} holds a mean and std of frames that can't be: numbers, and std above 0, are needed; fit it again"
         )
     return mean, std
-
-
-def _speaker_tensors(normalization: Normalization) -> dict[str, NDArray[Any]]:
-    """Return speakers' names, one a line, with their means and deviations of shape (speakers, dim); nothing if there are none."""
-    names = sorted(normalization.speakers)
-    if not names:
-        return {}
-    mean, std = (np.stack([normalization.speakers[name][at] for name in names]) for at in (0, 1))
-    return {
-        "speakers": np.frombuffer("\n".join(names).encode(), dtype=np.uint8),
-        "speaker_mean": mean,
-        "speaker_std": std,
-    }
-
-
-def _speaker_statistics(path: Path, tensors: dict[str, NDArray[Any]]) -> dict[str, Moments]:
-    """Return what `_speaker_tensors` made."""
-    if "speakers" not in tensors:
-        return {}
-    mean, std = (require_array(path, tensors, name) for name in ("speaker_mean", "speaker_std"))
-    try:
-        names = read_vector(path, tensors, "speakers", ("uint8",)).tobytes().decode().split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} holds names of speakers that are not UTF-8 text: fit it again") from error
-    wanted = mean.dtype == std.dtype == np.float32 and mean.ndim == 2 and mean.shape == std.shape
-    if not wanted or len(mean) != len(set(names)) or not np.isfinite([mean, std]).all() or not (std > 0).all():
-        raise InputError(f"{path} holds means and deviations of speakers that can't be: fit it again")
-    return {name: (mean[at], std[at]) for at, name in enumerate(names)}
 
 
 def _check_belonging(centroids: Frames, spec: FeatureSpec, normalization: Normalization) -> None:

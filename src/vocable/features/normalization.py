@@ -91,9 +91,7 @@ class Normalization:
     @property
     def speakers_digest(self) -> str | None:
         """SHA-256 of the speakers' statistics, with which their frames change, or None if there are none."""
-        if not self.speakers:
-            return None
-        return digest_of([[name, digest_of_array(np.stack(self.speakers[name]))] for name in sorted(self.speakers)])
+        return digest_of_speakers(self.speakers) if self.speakers else None
 
     def __call__(self, frames: Frames, speaker: str | None = None) -> Frames:
         """Return the frames of an utterance, normalised."""
@@ -105,6 +103,11 @@ class Normalization:
             known = self.speakers.get(speaker) if self.by_speaker and speaker is not None else None
             mean, std = known or Statistics.of(frames).moments
         return frames - mean if self.scope in _MEAN_ALONE else (frames - mean) / std
+
+
+def digest_of_speakers(speakers: Mapping[str, Moments]) -> str:
+    """Return the SHA-256 of the statistics of some speakers."""
+    return digest_of([[name, digest_of_array(np.stack(speakers[name]))] for name in sorted(speakers)])
 
 
 def takes_speakers(scope: Scope) -> bool:

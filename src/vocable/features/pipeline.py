@@ -93,6 +93,7 @@ class FramePipeline:
         encoder: makes them, where they are an encoder's.
         lenient: as fairseq's scripts are: an utterance may have another length than the manifest says, and one shorter than
             a frame has no frames.
+        keeps_short: an utterance shorter than a frame has no frames, rather than being left out.
     """
 
     base: FeatureSpec
@@ -100,6 +101,7 @@ class FramePipeline:
     context: int = 0
     lenient: bool = False
     encoder: EncoderFile | None = None
+    keeps_short: bool = False
 
     def __post_init__(self) -> None:
         if self.context < 0:
@@ -115,6 +117,8 @@ class FramePipeline:
     def key(self) -> str:
         """Digest of all that frames depend on beside the audio: the spec, and what it doesn't say."""
         how = [] if self.encoder is None else [self.base.recorded]
+        if self.keeps_short:
+            how.append({"keeps_short": True})
         return digest_of([self.spec.identity(), self.lenient, self.normalization.speakers_digest, *how])
 
     def open(self, device: str) -> Callable[[Block], BlockFrames]:
@@ -193,7 +197,7 @@ class FramePipeline:
             return waveform
         if block.sample_rate == self.base.sample_rate and len(waveform) != utterance.samples:
             raise AudioFault("changed", _why_changed(len(waveform), block.sample_rate, utterance.samples))
-        if len(waveform) < self.base.receptive_field:
+        if len(waveform) < self.base.receptive_field and not self.keeps_short:
             raise AudioFault(
                 "short", f"{len(waveform)} samples at {self.base.sample_rate} Hz; one frame takes {self.base.receptive_field}"
             )

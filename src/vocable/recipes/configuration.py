@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -126,7 +127,8 @@ def built(kind: type[T], values: Mapping[str, Any], where: str) -> T:
         where: they are from, for messages.
 
     Raises:
-        InputError: a name is unknown (the message has the nearest), missing, or has a value that it can't have.
+        InputError: a name is unknown (the message has the nearest), missing, or has a value that it can't have, as no number
+            can be NaN or infinite.
     """
     return cast("T", _built(kind, values, where, ""))
 
@@ -203,10 +205,10 @@ def _single(kind: Any, value: Any, where: str, name: str) -> Any:
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # text, since YAML reads 5e-4 as such
-        except ValueError:
-            pass
+        with suppress(ValueError, OverflowError):
+            value = float(value)  # text, since YAML reads 5e-4 as such
+    if isinstance(value, float) and not math.isfinite(value):  # of which no run could be kept, nor anything learnt
+        raise InputError(f"{where}: {name} should be a finite number, not {value}")
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InputError(f"{where}: {name} should be {_WORDS.get(kind, kind)}, not {value!r}")
     return value

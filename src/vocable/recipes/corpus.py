@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from vocable.artefacts.headers import canonical_json, digest_of
 from vocable.audio.blocks import shard_bounds, spelled
-from vocable.audio.decoding import extension_of
-from vocable.audio.faults import Skipped, count_reasons, lost
+from vocable.audio.decoding import extension_of, resampled_length
+from vocable.audio.faults import AudioFault, Skipped, count_reasons, lost
 from vocable.audio.manifest import Manifest, Utterance, state_of
 from vocable.audio.manifest_files import is_manifest, read_rows
 from vocable.audio.scan import LengthLimits, candidates, check_root, examine, find_audio, with_states, without_duplicates
@@ -104,6 +104,40 @@ def open_corpus(source: Path, settings: CorpusSettings, engine: Engine, folder: 
         manifest = with_speakers(manifest, settings.speakers)
     state = digest_of([state_of(root, rows), asdict(settings), manifest.speakers])
     return Corpus(manifest, [*skipped, *unusable], state, missing)
+
+
+def for_all_rows(source: Path, settings: CorpusSettings) -> CorpusSettings:
+    """Return settings that leave no row of a manifest out for its length; of a folder they take what they took."""
+    return settings if source.is_dir() else replace(settings, min_seconds=0.0, max_seconds=None)
+
+
+def counted_at(corpus: Corpus, sample_rate: int, settings: CorpusSettings, engine: Engine, folder: Path) -> Corpus:
+    """Return a corpus with its lengths at another rate, as the files have them; a file of another length is left out.
+
+    Args:
+        corpus: opened with `settings`.
+        sample_rate: Hz.
+        settings: what was taken.
+        engine: runs the look-ups.
+        folder: where finished blocks of them are kept.
+    """
+    known = corpus.manifest
+    if sample_rate == known.sample_rate:
+        return corpus
+    rows = [replace(row, samples=-1) for row in known]
+    found, _ = _examined(known.root, rows, replace(settings, sample_rate=sample_rate), engine, folder, share=False)
+    counted = {row.id: row for row in found if isinstance(row, Utterance)}
+    skipped = [row for row in found if isinstance(row, Skipped)]
+    kept = []
+    for row in known:
+        if (now := counted.get(row.id)) is None:
+            continue
+        if abs(resampled_length(now.samples, sample_rate, known.sample_rate) - row.samples) <= 1:
+            kept.append(now)
+        else:
+            why = f"{now.samples} samples at {sample_rate} Hz, but the manifest says {row.samples} at {known.sample_rate} Hz"
+            skipped.append(Skipped.of(row.path, AudioFault("changed", why)))
+    return replace(corpus, manifest=Manifest.of(kept, known.root, sample_rate), skipped=[*corpus.skipped, *skipped])
 
 
 def rows_named(manifest: Manifest, ids: Sequence[str], source: Path) -> Manifest:

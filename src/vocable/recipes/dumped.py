@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from vocable.audio.faults import Skipped
 from vocable.audio.manifest import Manifest
 from vocable.audio.manifest_files import keeps_ids, numbered_ids, read_manifest
 from vocable.errors import InputError, MismatchError
-from vocable.features.normalization import Normalization
+from vocable.features.normalization import Moments, Normalization, digest_of_speakers
+from vocable.features.speaker_statistics import read_speakers
 from vocable.features.store import StoredFrames
 from vocable.recipes.companion_manifest import manifest_beside
 
@@ -39,6 +41,8 @@ class Origin:
     frames: int | None = None
     skipped: tuple[Skipped, ...] = ()
     """The rows of the shard that have none."""
+    speakers: str | None = None
+    """Digest of the statistics of all speakers, where frames are normalised by them; older dumps don't say it."""
 
     def to_json(self) -> Header:
         """Return the header to write beside the frames."""
@@ -50,6 +54,7 @@ class Origin:
             "normalization": {
                 "scope": self.normalization.scope,
                 "corpus": None if corpus is None else [values.tolist() for values in corpus],
+                "speakers": self.speakers,
             },
             "manifest": self.manifest,
             "whole": self.whole,
@@ -71,7 +76,9 @@ def origin_of(npy: Path) -> Origin:
     header = read_header(path, FORMAT)
     with naming(path):
         spec = FeatureSpec.from_json(read_field("it", header, "features", OBJECT))
-        normalization = _normalization(read_field("it", header, "normalization", OBJECT), spec)
+        known = read_field("it", header, "normalization", OBJECT)
+        normalized: Header = {"speakers": None, **known}  # older dumps lack this one
+        normalization = _normalization(normalized, spec)
         return Origin(
             spec,
             normalization,
@@ -80,6 +87,7 @@ def origin_of(npy: Path) -> Origin:
             read_field("it", header, "whole_rows", whole(0)),
             read_field("it", header, "frames", whole(0)),
             tuple(Skipped(*item) for item in read_field("it", header, "skipped", _SKIPPED)),
+            read_field("it", normalized, "speakers", TEXT.or_null()),
         )
 
 
@@ -155,6 +163,39 @@ def require_one_manifest(stores: Iterable[StoredFrames], origins: Iterable[Origi
     for path, theirs in known[1:]:
         if theirs != known[0][1]:
             raise MismatchError(f"{known[0][0]} and {path} are shards of different manifests: dump all shards of one")
+
+
+def speakers_file(npy: Path) -> Path:
+    """Return where the statistics of the speakers of dumped frames lie that they are normalised by."""
+    return npy.with_suffix(".speakers.safetensors")
+
+
+def joined_normalization(stores: Sequence[StoredFrames], origins: Sequence[Origin]) -> Normalization:
+    """Return how the frames of all shards are normalised, with the statistics of all who speak in them.
+
+    Raises:
+        MismatchError: shards are normalised by other statistics, or these don't lie beside them.
+    """
+    whole, digest, folder = origins[0].normalization, origins[0].speakers, stores[0].path.parent
+    for store, origin in zip(stores, origins, strict=True):
+        if origin.speakers != digest:
+            raise MismatchError(
+                f"{stores[0].path} and {store.path} are normalised by other statistics of speakers: dump all shards alike"
+            )
+    if digest is None:
+        if whole.by_speaker:
+            warnings.warn(
+                f"{folder} doesn't hold the statistics of speakers that its frames are normalised by, so that a codebook can't "
+                "carry them: dump the frames again",
+                stacklevel=2,
+            )
+        return whole
+    speakers: dict[str, Moments] = {}
+    for path in (speakers_file(store.path) for store in stores):
+        speakers |= read_speakers(path) if path.exists() else {}  # nobody is known in some shards
+    if digest_of_speakers(speakers) != digest:
+        raise MismatchError(f"{folder} lacks statistics of speakers that its frames are normalised by: dump the frames again")
+    return replace(whole, speakers=speakers)
 
 
 def stores_in(folder: Path, name: str | None = None) -> tuple[str, list[StoredFrames]]:

@@ -24,10 +24,12 @@ from vocable.errors import InputError, VocableError
 from vocable.execution.engine import Engine
 from vocable.execution.progress import progress
 from vocable.execution.stages import Payload, Stage
+from vocable.features.normalization import Moments
 from vocable.features.pipeline import FramePipeline, skipped_rows
+from vocable.features.speaker_statistics import write_speakers
 from vocable.features.store import has_room, length_file, make_room, npy_header, read_lengths, write_lengths, write_rows
 from vocable.recipes.companion_manifest import manifest_files, possible_manifest_files, write_manifest_beside
-from vocable.recipes.dumped import Origin, origin_of
+from vocable.recipes.dumped import Origin, origin_of, speakers_file
 from vocable.recipes.workplace import Claim
 
 
@@ -70,9 +72,7 @@ def dump_frames(
         InputError: frames of something else stand there, or a file changed meanwhile; or what `judge` raises.
     """
     blocks = list(blocks_of(manifest))
-    made_from = {"frames": pipeline.key, "device": engine.work.kind, "audio": manifest.state, "whole": whole.digest}
-    companions = possible_manifest_files(npy.with_suffix(""))
-    claim = Claim.of(folder, f"frames-{npy.stem}", made_from, _files(npy, manifest), companions=companions)
+    claim = claim_on_frames(manifest, pipeline, engine.work.kind, npy, folder, whole)
     while True:
         if claim.is_settled() and (standing := _standing(npy)) is not None:
             judge(standing.skipped)
@@ -84,8 +84,29 @@ def dump_frames(
             continue  # another process has finished the same dump, or cleared it away
 
 
-def _files(npy: Path, manifest: Manifest) -> list[Path]:
-    return [npy.with_suffix(".json"), npy, length_file(npy), *manifest_files(npy.with_suffix(""), manifest)]
+def claim_on_frames(manifest: Manifest, pipeline: FramePipeline, kind: str, npy: Path, folder: Path, whole: Manifest) -> Claim:
+    """Return the claim on the frames of a manifest; `kind` is that of the devices, the rest as `dump_frames` takes it."""
+    made_from = {"frames": pipeline.key, "device": kind, "audio": manifest.state, "whole": whole.digest}
+    files = [*_frame_files(npy), *manifest_files(npy.with_suffix(""), manifest)]
+    if _speakers_of(manifest, pipeline):
+        files.append(speakers_file(npy))
+    companions = [*possible_manifest_files(npy.with_suffix("")), speakers_file(npy)]
+    return Claim.of(folder, f"frames-{npy.stem}", made_from, files, companions=companions)
+
+
+def stand(npy: Path, claim: Claim) -> bool:
+    """Tell whether frames stand as they were dumped, made from what their claim says."""
+    return all(map(claim.stands, _frame_files(npy)))
+
+
+def _speakers_of(manifest: Manifest, pipeline: FramePipeline) -> dict[str, Moments]:
+    """Return the statistics that frames are normalised by of those who speak in a shard: together, shards have all."""
+    here = set(manifest.speakers or ())
+    return {name: moments for name, moments in pipeline.normalization.speakers.items() if name in here}
+
+
+def _frame_files(npy: Path) -> list[Path]:
+    return [npy.with_suffix(".json"), npy, length_file(npy)]
 
 
 def _standing(npy: Path) -> Dumped | None:
@@ -132,6 +153,8 @@ def _dump(
             raise _PartGoneError(f"{part} is gone") from error
         write_lengths(length_file(place), counts[kept])
         write_manifest_beside(place.with_suffix(""), chosen)
+        if speakers := _speakers_of(manifest, pipeline):
+            write_speakers(speakers_file(place), speakers)
         origin = Origin(
             spec,
             pipeline.normalization,
@@ -140,6 +163,7 @@ def _dump(
             len(whole),
             int(counts[kept].sum()),
             tuple(sorted(skipped.values())),
+            pipeline.normalization.speakers_digest,
         )
         write_header(place.with_suffix(".json"), origin.to_json())
     for path in (part, *_parts(claim.folder, npy.stem)):  # those of other settings are of no use any more either

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vocable.audio.blocks import blocks_of, shard_bounds
 from vocable.audio.faults import Skipped, require_none
+from vocable.audio.manifest import Manifest
 from vocable.execution.engine import Engine, Work
 from vocable.features.pipeline import FramePipeline
 from vocable.recipes.corpus import Corpus, CorpusSettings, open_corpus, require_some, require_source, require_usable
@@ -64,7 +65,7 @@ def open_usable(source: Path, corpus: CorpusSettings, engine: Engine, folder: Pa
     opened = open_corpus(source, corpus, engine, folder)
     require_usable(opened, source)
     if strict:
-        refuse_skipped(opened.skipped, _record(npy))
+        refuse_skipped(opened.skipped, record_of(npy))
     return opened
 
 
@@ -83,11 +84,8 @@ def dump_shard(
         strict: make anything left out an error.
         overwrite: replace frames of something else.
     """
-    work, record = engine.work, _record(npy)
-    blocks = list(blocks_of(opened.manifest))
-    blocks = blocks[slice(*shard_bounds(len(blocks), work.nshard, work.rank))]
-    rows = range(blocks[0].first, blocks[-1].first + len(blocks[-1].utterances)) if blocks else range(0)
-    shard = opened.manifest.select(rows)
+    work, record = engine.work, record_of(npy)
+    shard = opened.manifest.select(shards_of(opened.manifest, work.nshard)[work.rank])
 
     def judge(unusable: list[Skipped]) -> None:
         skipped = [*opened.skipped, *unusable]
@@ -101,5 +99,13 @@ def dump_shard(
     return replace(made, skipped=[*opened.skipped, *made.skipped])
 
 
-def _record(npy: Path) -> Path:
+def shards_of(manifest: Manifest, nshard: int) -> list[range]:
+    """Return the rows of each shard of a manifest: whole blocks, or none."""
+    firsts = [*(block.first for block in blocks_of(manifest)), len(manifest)]
+    bounds = (shard_bounds(len(firsts) - 1, nshard, rank) for rank in range(nshard))
+    return [range(firsts[first], firsts[last]) for first, last in bounds]
+
+
+def record_of(npy: Path) -> Path:
+    """Return where what had to be left out of dumped frames is named."""
     return npy.with_suffix(".skipped.jsonl")

@@ -27,7 +27,7 @@ from vocable.features.normalization import Normalization
 from vocable.features.pipeline import FramePipeline
 from vocable.features.store import StoredFrames
 from vocable.recipes.corpus import require_some
-from vocable.recipes.dumped import Origin, joined_rows, origin_of, require_one_manifest
+from vocable.recipes.dumped import Origin, joined_normalization, joined_rows, origin_of, require_one_manifest
 from vocable.recipes.fit_sources import AudioFrames, StoredSample
 from vocable.units.labelling import labels_payload
 from vocable.units.units import MOST_CLUSTERS
@@ -193,14 +193,15 @@ def fit_on_store(stores: list[StoredFrames], settings: FitSettings, engine: Engi
     Raises:
         MismatchError: the shards hold frames of different kinds.
     """
-    origin = _common_origin(stores)
+    origins = [origin_of(store.path) for store in stores]
+    spec, normalization = _common_spec(stores, origins), joined_normalization(stores, origins)
     chosen = sampled_utterances(stores, settings)
     about = {"utterances": len(chosen)}
     state = _state(folder, digest_of([[store.content for store in stores], settings.recorded]))
     with progress("k-means", 0.0, "frames") as shown:
         source = StoredSample(stores, chosen, engine)
         try:
-            fitted, _ = _fit(source, settings, engine, origin.spec, origin.normalization, about, state, shown.note)
+            fitted, _ = _fit(source, settings, engine, spec, normalization, about, state, shown.note)
         except InputError as error:
             raise InputError(f"the frames in {stores[0].path.parent}: {error}") from error
     return NewFit(fitted, [], state)
@@ -246,8 +247,7 @@ def _state(folder: Path, key: str) -> Path:
     return folder / f"k-means-{key[:32]}.safetensors"
 
 
-def _common_origin(stores: Sequence[StoredFrames]) -> Origin:
-    origins = [origin_of(store.path) for store in stores]
+def _common_spec(stores: Sequence[StoredFrames], origins: Sequence[Origin]) -> FeatureSpec | None:
     require_one_manifest(stores, origins)
     first, *others = zip(stores, origins, strict=True)
     for store, origin in others:
@@ -257,7 +257,7 @@ def _common_origin(stores: Sequence[StoredFrames]) -> Origin:
             )
         if origin.spec is not None and first[1].spec is not None:
             first[1].spec.require_equal(origin.spec, str(first[0].path), str(store.path))
-    return first[1]
+    return first[1].spec
 
 
 def require_frames_for(frames: int, clusters: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -153,7 +154,7 @@ def pipeline_of(
     """Return the pipeline that makes the frames a codebook is for.
 
     Speakers' statistics are the codebook's, and speakers that it doesn't know are normalised by their own utterances; where it
-    holds none, as one of dumped frames does, they are those of `manifest`.
+    holds none, as imported and older ones do, they are those of `manifest`, and a warning says so.
 
     Raises:
         MismatchError: the codebook doesn't say what frames it is for, or they are of another encoder, or of one that isn't given.
@@ -163,6 +164,11 @@ def pipeline_of(
     normalization = codebook.normalization
     require_speakers_for(normalization.scope, manifest)
     if normalization.by_speaker and not normalization.speakers:
+        warnings.warn(
+            "the codebook holds no statistics of speakers, so that they are taken from what is labelled now, and an utterance's "
+            "labels depend on what else there is of its speaker: 'vocable kmeans' makes codebooks that hold them",
+            stacklevel=2,
+        )
         normalization = _normalization(normalization.scope, plain, manifest, engine, folder)
     return replace(plain, normalization=normalization, context=spec.context)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vocable.artefacts.feature_spec import FeatureSpec
 from vocable.artefacts.headers import write_header
 from vocable.audio.faults import Skipped
 from vocable.audio.manifest import Manifest
@@ -18,12 +17,26 @@ from vocable.execution.engine import Engine, Work
 from vocable.features.pipeline import FramePipeline
 from vocable.features.pitch import CEILING, FLOOR, SAMPLE_RATE, Pitch
 from vocable.features.store import StoredFrames
-from vocable.recipes.corpus import Corpus, CorpusSettings, require_source, require_speakers, rows_named
+from vocable.recipes.corpus import (
+    Corpus,
+    CorpusSettings,
+    counted_at,
+    for_all_rows,
+    open_corpus,
+    require_source,
+    require_speakers,
+    require_usable,
+    rows_named,
+)
 from vocable.recipes.dumped import Origin, joined_rows, origin_of
-from vocable.recipes.features import dump_shard, open_usable
+from vocable.recipes.feature_dump import claim_on_frames, stand
+from vocable.recipes.features import dump_shard, record_of, shards_of
+from vocable.recipes.skipping import refuse_skipped
 from vocable.recipes.workplace import Claim, open_workplace, require_name
 from vocable.units.label_files import header_file
 from vocable.units.pitch_labels import BINS_FILE, MOST_BINS, Mode, Norm, PitchBins, write_pitch_labels
+
+_FEWEST_BINS = 2  # with one there is nothing to tell apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +57,8 @@ class PitchSettings:
     """A folder with labels of another split, whose bins are taken; the other settings are theirs, then."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bins <= MOST_BINS:
-            raise InputError(f"--bins {self.bins}: give 1 to {MOST_BINS}")
+        if not _FEWEST_BINS <= self.bins <= MOST_BINS:
+            raise InputError(f"--bins {self.bins}: give {_FEWEST_BINS} to {MOST_BINS}")
         given = [name for name in ("bins", "mode", "norm") if getattr(self, name) != getattr(PitchSettings, name)]
         if self.edges_of is not None and given:
             raise InputError(f"--{given[0]} and --edges-of: the bins are those of {self.edges_of}; leave out --{given[0]}")
@@ -76,7 +89,7 @@ def pitch_pipeline() -> FramePipeline:
     Raises:
         InputError: the library isn't there.
     """
-    return FramePipeline(Pitch(FLOOR, CEILING).spec)
+    return FramePipeline(Pitch(FLOOR, CEILING).spec, keeps_short=True)
 
 
 def label_pitch(
@@ -91,14 +104,15 @@ def label_pitch(
 ) -> MadePitch:
     """Write this run's shard of the pitch of a folder of audio, or a manifest, to `out/name_RANK_NSHARD.f0.npy`.
 
-    The part of the work that is done last writes `out/name.f0` with its header, and `out/f0.json`.
+    The part of the work that is done last writes `out/name.f0` with its header, and `out/f0.json`. A manifest's rows that are
+    shorter than a frame have empty lines, as fairseq's scripts leave them.
 
     Args:
         source: a folder of audio, or a manifest.
         out: folder for the files.
         name: what they are called.
         settings: of the bins.
-        corpus: which audio is taken.
+        corpus: which audio is taken; its rate is that at which a manifest counts.
         work: where it runs, and which shard this is.
         strict: make anything left out an error.
         overwrite: replace labels of something else.
@@ -108,16 +122,19 @@ def label_pitch(
     """
     require_source(source)
     require_name(name)
-    require_pitch_rate(corpus)
+    require_pitch_rate(source, corpus)
     theirs = None if settings.edges_of is None else PitchBins.read(settings.edges_of / BINS_FILE)
     norm = settings.norm if theirs is None else theirs.norm
     if norm == "speaker":
         require_speakers(source, corpus, "pitch relative to a speaker's mean")
     pipeline = pitch_pipeline()
+    work = replace(work, devices=("cpu",))  # which finds pitch, whatever else there is
     folder = open_workplace(out)
     npys = [out / f"{name}_{rank}_{work.nshard}.f0.npy" for rank in range(work.nshard)]
     with Engine(work) as engine:
-        opened = open_usable(source, corpus, engine, folder, npys[work.rank], strict)
+        opened, heard = open_for_pitch(source, corpus, engine, folder)
+        if strict:
+            refuse_skipped(heard.skipped, record_of(npys[work.rank]))
         if norm == "speaker" and opened.manifest.speakers is None:
             raise InputError("pitch relative to a speaker's mean needs speakers: give --speakers with a pattern, or a table")
         claim = _claim(folder, out, name, settings, theirs, opened, pipeline)
@@ -127,10 +144,9 @@ def label_pitch(
                 f"{out / BINS_FILE} has another split's bins: take them with --edges-of {out}, or give another --out"
             )
         claim.check(overwrite)
-        dumped = dump_shard(source, opened, pipeline, engine, npys[work.rank], folder, strict, overwrite)
-    stores = [_shard(npy, opened.manifest, pipeline.spec) for npy in npys]
-    there = [item for item in stores if item is not None]
-    if missing := len(stores) - len(there):
+        dumped = dump_shard(source, heard, pipeline, engine, npys[work.rank], folder, strict, overwrite)
+    there = list(_shards(npys, heard.manifest, pipeline, work, folder))
+    if missing := len(npys) - len(there):
         return MadePitch(dumped.npy, claim.files[0], skipped=dumped.skipped, missing=missing)
     pitch = _Pitch.of(there, opened, source)
     was_done = claim.is_settled()
@@ -148,16 +164,36 @@ def label_pitch(
     )
 
 
-def require_pitch_rate(corpus: CorpusSettings) -> None:
-    """Refuse a rate at which pitch isn't found.
+def require_pitch_rate(source: Path, corpus: CorpusSettings) -> None:
+    """Refuse a rate for a folder of audio, whose lengths nobody has counted.
 
     Raises:
         InputError: names it.
     """
-    if corpus.sample_rate != SAMPLE_RATE:
+    if source.is_dir() and corpus.sample_rate != SAMPLE_RATE:
         raise InputError(
             f"--sample-rate {corpus.sample_rate}: pitch is found at {SAMPLE_RATE} Hz, to which audio is converted; leave it out"
         )
+
+
+def open_for_pitch(source: Path, corpus: CorpusSettings, engine: Engine, folder: Path) -> tuple[Corpus, Corpus]:
+    """Return the usable audio as a manifest counts it, and at the rate at which pitch is found.
+
+    Args:
+        source: a folder of audio, or a manifest, of which no row is left out for its length.
+        corpus: which audio is taken.
+        engine: runs the look-ups.
+        folder: where finished blocks of them are kept.
+
+    Raises:
+        InputError: there is none.
+    """
+    settings = for_all_rows(source, corpus)
+    opened = open_corpus(source, settings, engine, folder)
+    require_usable(opened, source)
+    heard = counted_at(opened, SAMPLE_RATE, settings, engine, folder)
+    require_usable(heard, source)
+    return opened, heard
 
 
 def _claim(
@@ -178,12 +214,13 @@ def _claim(
     return Claim.of(folder, f"f0-{name}", {**how, "frames": pipeline.key, "audio": opened.state}, files)
 
 
-def _shard(npy: Path, whole: Manifest, spec: FeatureSpec) -> tuple[StoredFrames, Origin] | None:
-    """Return a shard of the pitch of a manifest, if it stands there."""
-    if not npy.is_file():
-        return None
-    origin = origin_of(npy)
-    return (StoredFrames(npy), origin) if origin.whole == whole.digest and origin.spec == spec else None
+def _shards(
+    npys: list[Path], whole: Manifest, pipeline: FramePipeline, work: Work, folder: Path
+) -> Iterator[tuple[StoredFrames, Origin]]:
+    """Yield the shards of the pitch of a manifest that stand there, of the audio as it is now."""
+    for npy, rows in zip(npys, shards_of(whole, work.nshard), strict=True):
+        if stand(npy, claim_on_frames(whole.select(rows), pipeline, work.kind, npy, folder, whole)):
+            yield StoredFrames(npy), origin_of(npy)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from vocable.recipes.fitting import FitSettings, require_frames_for, sampled_row
 from vocable.recipes.frames import FrameChoice, base_made, require_speakers_for, spec_of
 from vocable.recipes.label_preparation import Preparation, claim_on
 from vocable.recipes.manifests import Splitting
-from vocable.recipes.pitch_labels import pitch_pipeline, require_pitch_rate
+from vocable.recipes.pitch_labels import open_for_pitch, pitch_pipeline, require_pitch_rate
 from vocable.recipes.syllable_segments import SyllableJob
 from vocable.units.units import unit_type
 
@@ -203,9 +203,11 @@ def plan_pitch(source: Path, corpus: CorpusSettings, work: Work) -> Plan:
     Raises:
         InputError: the library that finds it isn't there.
     """
-    require_pitch_rate(corpus)
+    require_pitch_rate(source, corpus)
     pipeline = pitch_pipeline()
-    plan = _plan(opened_alone(source, corpus, work), pipeline, work, 1, 0)
+    with tempfile.TemporaryDirectory() as folder, Engine(work) as engine:
+        _, heard = open_for_pitch(source, corpus, engine, Path(folder))
+    plan = _plan(heard, pipeline, work, 1, 0)
     return replace(plan, written=plan.written + _PITCH_DIGITS * (plan.frames or 0) // work.nshard)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -63,7 +64,7 @@ def label_stores(
         folder: where finished blocks are kept.
 
     Raises:
-        MismatchError: the frames are not those the codebook is for.
+        MismatchError: the frames are not those the codebook is for, or are normalised by other statistics of speakers.
     """
     require_one_manifest(stores, origins)
     for store, origin in zip(stores, origins, strict=True):
@@ -74,6 +75,7 @@ def label_stores(
                 f"{store.path} has {store.dim} values a frame, the codebook's centroids {codebook.centroids.shape[1]}: "
                 "use the codebook made for these frames"
             )
+    _require_speakers(stores, origins, codebook)
     blocks = [block for store in stores for block in _cut(store)]
     mine = slice(*shard_bounds(len(blocks), engine.work.nshard, engine.work.rank))
     job = _LabelRows(codebook, sum(int(block.size) for block in blocks[mine]) // max(1, engine.work.here))
@@ -84,6 +86,32 @@ def label_stores(
     for block, reason in finished.given_up():
         raise InputError(f"utterances {block.first + 1} to {block.last} of {block.npy} could not be labelled: {reason}")
     return StoredLabels(finished, codebook)
+
+
+def _require_speakers(stores: list[StoredFrames], origins: list[Origin], codebook: Codebook) -> None:
+    """Refuse frames that are normalised by other statistics of speakers than the codebook's.
+
+    Raises:
+        MismatchError: says what to do.
+    """
+    if not codebook.normalization.by_speaker:
+        return
+    mine = codebook.normalization.speakers_digest
+    if mine is None:
+        warnings.warn(
+            "the codebook holds no statistics of speakers, so that nothing tells whether frames are normalised by those it was "
+            "fitted with: fit it again",
+            stacklevel=3,
+        )
+        return
+    for store, origin in zip(stores, origins, strict=True):
+        if origin.spec is not None and origin.speakers != mine:
+            what = "doesn't say by which statistics of speakers its frames are normalised"
+            if origin.speakers is not None:
+                what = "has frames normalised by other statistics of speakers than the codebook's"
+            raise MismatchError(
+                f"{store.path} {what}: label the audio, to which the codebook applies its own, or fit a codebook to these frames"
+            )
 
 
 @dataclass(frozen=True)

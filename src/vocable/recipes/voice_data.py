@@ -119,7 +119,8 @@ def _measured(settings: DisentangledSettings, split: Split, train: Voices, notes
         if (speakers.ids < 0).all():
             speakers = None
     if train.speakers is not None and speakers is None:
-        notes.append(f"{spoken} has none of the speakers that are learnt, so what is told of them isn't validated")
+        why = "has none of the speakers that are learnt" if spoken.is_file() else "isn't there"
+        notes.append(f"{spoken} {why}, so what is told of speakers isn't validated")
     if train.pitch is not None and high.is_file():
         pitch = read_pitch_labels(high, _manifest(split))
         mine, theirs = train.pitch.header.codebook, pitch.header.codebook

@@ -256,6 +256,8 @@ _CHANGED = {
     "whole": _OTHER_AUDIO,
     "codebook": "it was made with another codebook",
     "frames": "it was made from other frames",
+    "dictionary": "it was made with another dictionary of speakers",
+    "edges_of": "it was made with other bins of pitch",
 }
 
 

@@ -125,12 +125,14 @@ def _belongs_to_another(path: Path) -> bool:
     kinds = (*SUFFIXES, *_SIDE_LABELS)
     labels = path.suffix == ".json" and path.with_suffix("").suffix in kinds and path.with_suffix("").exists()
     frames = path.suffix in (".len", ".json") and path.with_suffix(".npy").exists()
+    means = path.name.endswith(_OF_SPEAKERS) and path.with_name(path.name.removesuffix(_OF_SPEAKERS) + ".npy").exists()
     segments = (path.parent / "segments.json").exists() and path.name.endswith(_OF_SEGMENTS)
     units = path.name.endswith(".jsonl") and path.with_suffix(".json").exists() and not path.name.endswith("skipped.jsonl")
     speech = (path.parent / "anonymized.json").exists() and path.name.endswith((".wav", ".draw.json", "report.html"))
-    return labels or frames or segments or units or speech
+    return labels or frames or means or segments or units or speech
 
 
+_OF_SPEAKERS = ".speakers.safetensors"
 _OF_SEGMENTS = ("_segments.txt", "_segmentfeature.npy", "_feature.npy", ".TextGrid", ".audacity.txt", "segments.jsonl")
 
 
