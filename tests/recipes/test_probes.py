@@ -11,15 +11,12 @@ import pytest
 import soundfile
 
 from models.made import made_checkpoint, tiny
-from vocable.audio.manifest import Manifest, Utterance
 from vocable.audio.manifest_files import read_manifest
 from vocable.checkpoints.encoders import write_encoder
-from vocable.errors import InputError
 from vocable.execution.engine import Engine, Work
 from vocable.features.encoder_layer import EncoderFile, EncoderLayer
 from vocable.features.pipeline import FramePipeline
 from vocable.recipes.probe_draw import DrawBlocks, draw
-from vocable.recipes.probes import ProbeSettings, _speaker_sides
 
 Cli = Callable[..., str]
 SPEAKERS = ("--speakers", "{speaker}/*/*", "--workers", 1)
@@ -154,33 +151,11 @@ def test_speakers_who_are_in_both_corpora_are_scored_in_the_other_one(cli: Cli, 
 
 
 def test_without_the_extra_pitch_is_left_out(cli: Cli, rooms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vocable.recipes.probes.is_installed", lambda: False)
+    for place in ("probes", "probe_questions"):
+        monkeypatch.setattr(f"vocable.recipes.{place}.is_installed", lambda: False)
     said = json.loads(cli("evaluate", "probes", "logmel", rooms / "audio", *SPEAKERS, "--json"))
     assert "pitch" not in said["scores"]["frames"]
     assert "pip install 'vocable[pitch]'" in said["notes"][1]
-
-
-def test_chapters_are_held_out_whole_and_utterances_where_there_are_none() -> None:
-    rows = [Utterance(f"{who}-{chapter}-{at}", f"{who}/{chapter}/{at}.wav", 9, str(who))
-            for who in range(3) for chapter in range(2 + who) for at in range(4)]  # fmt: skip
-    manifest = Manifest.of(rows)
-    sides, what = _speaker_sides(manifest, ProbeSettings())
-    assert what == "other chapters"
-    assert _speaker_sides(manifest, ProbeSettings(chapters="{speaker}/{chapter}/*")) == (sides, what)
-    for who in range(3):
-        held = {rows[row].id.split("-")[1] for (_, row), out in sides.items() if rows[row].speaker == str(who) and out}
-        kept = {rows[row].id.split("-")[1] for (_, row), out in sides.items() if rows[row].speaker == str(who) and not out}
-        assert held
-        assert kept
-        assert not held & kept
-    one = Manifest.of([row for row in rows if "-0-" in row.id])
-    sides, what = _speaker_sides(one, ProbeSettings())
-    assert what == "other utterances"
-    assert sorted(sides.values()) == [False] * 9 + [True] * 3
-    with pytest.raises(InputError, match="no two speakers have two utterances"):
-        _speaker_sides(Manifest.of([rows[0], rows[8]]), ProbeSettings())
-    with pytest.raises(InputError, match="should hold {chapter} once"):
-        _speaker_sides(manifest, ProbeSettings(chapters="*/*"))
 
 
 def test_what_cannot_be_probed_is_refused(cli: Cli, rooms: Path, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from vocable.features.encoder_layer import EncoderFile, Precision, resolved_prec
 from vocable.features.normalization import Scope
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.frames import FrameChoice
-from vocable.recipes.probes import Probed, ProbeSettings, score_probes
+from vocable.recipes.probe_settings import ProbeSettings
+from vocable.recipes.probes import Probed, score_probes
 from vocable.recipes.scoring import Truth
 
 Probing = Annotated[ProbeSettings, Parameter(name="*", group="The probes")]
