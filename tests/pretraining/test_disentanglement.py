@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,8 @@ from vocable.pretraining.watch import speaker_warning
 from vocable.training.batches import BatchSettings
 from vocable.training.inputs import AudioInputs
 from vocable.training.objective import Apart, InTurns, Stepping
+from vocable.training.settings import OptimizerSettings
+from vocable.training.wrapping import optimizer_of
 from vocable.units.pitch_labels import PitchBins, PitchLabels
 from vocable.units.units import Units, UnitsHeader
 
@@ -90,16 +92,18 @@ def means_by_hand(objective: DisentangledObjective, given: DisentangledBatch, ta
     if objective._settings.normalize:
         spread = frames.var(-1, unbiased=False, keepdim=True)
         frames = (frames - frames.mean(-1, keepdim=True)) / (spread + 1e-5).sqrt()
-    for number, own in enumerate(frames):
+    settings, pooling = objective._settings, objective._settings.speaker.head == "pooled"
+    for number, (whole, heard) in enumerate(zip(frames, heard_frames(given, settings.frames), strict=True)):
+        own = whole[heard]
         if (known := int(given.speakers[number])) >= 0:
-            described = torch.cat([own.mean(0), (own.var(0, unbiased=False) + 1e-5).sqrt()])
-            logits = speaker.outer(functional.gelu(speaker.norm(speaker.inner(described))))
-            of_speakers.append(-torch.log_softmax(logits, 0)[known])
-        for frame, place in zip(own, given.pitch[number], strict=True):
+            described = [torch.cat([own.mean(0), (own.var(0, unbiased=False) + 1e-5).sqrt()])] if pooling else list(own)
+            for item in described:
+                inner = speaker.norm(speaker.inner(item)) if pooling else speaker.inner(item)
+                of_speakers.append(-torch.log_softmax(speaker.outer(functional.gelu(inner)), 0)[known])
+        for frame, place in zip(own, given.pitch[number][heard], strict=True):
             if int(place) >= 0:
                 logits = pitch.outer(functional.gelu(pitch.inner(frame)))
                 of_pitch.append(-torch.log_softmax(logits, 0)[int(place)])
-    settings = objective._settings
     if turning and settings.relents:
         of_speakers = [loss if loss < math.log(SPEAKERS) else 0 * loss for loss in of_speakers]
         of_pitch = [loss if loss < math.log(BINS) else 0 * loss for loss in of_pitch]
@@ -107,6 +111,11 @@ def means_by_hand(objective: DisentangledObjective, given: DisentangledBatch, ta
         assert 0 < sum(map(bool, of_pitch)) < len(of_pitch)
     weighted = (settings.speaker.weight * torch.stack(of_speakers).mean(), settings.pitch.weight * torch.stack(of_pitch).mean())
     return objective.weight(given) * (weighted[0] + weighted[1])
+
+
+def heard_frames(given: DisentangledBatch, frames: str) -> Tensor:
+    mask = given.masked.mask
+    return {"all": torch.ones_like(mask), "masked": mask, "unmasked": ~mask}[frames]
 
 
 def close(one: Tensor, other: Tensor) -> bool:
@@ -122,13 +131,26 @@ def test_the_encoder_gets_minus_the_heads_gradient_times_the_strength(
     large: bool, tap: Tap, schedule: str, step: int, bounded: bool
 ) -> None:
     weights = {"speaker": SpeakerHeadSettings(weight=0.5, dropout=0, hidden=16), "pitch": HeadSettings(dropout=0, hidden=16)}
-    objective, given = made(tap, step, large, schedule=schedule, normalize=bounded, relents=bounded, **weights), batch()
+    objective = made(tap, step, large, schedule=schedule, normalize=bounded, relents=bounded, **weights)
     expected = {
         "constant": {7: 0.0, 29: 0.3, 80: 0.3},
         "linear": {7: 0.0, 29: 0.15, 80: 0.3},
         "dann": {7: 0.0, 29: 0.3 * (2 / (1 + math.exp(-5)) - 1), 80: 0.3 * (2 / (1 + math.exp(-10)) - 1)},
     }[schedule][step]
     assert objective.strength == pytest.approx(expected, abs=1e-12)
+    assert_turned(objective, batch(), tap, expected)
+
+
+@pytest.mark.parametrize("tap", ["conv", 1])
+@pytest.mark.parametrize(("frames", "head"), [("all", "frame"), *itertools.product(("masked", "unmasked"), ("pooled", "frame"))])
+@pytest.mark.parametrize("bounded", [False, True])
+def test_the_encoder_gets_it_from_the_frames_that_heads_hear(tap: Tap, frames: Any, head: Any, bounded: bool) -> None:
+    speaker = SpeakerHeadSettings(head=head, weight=0.5, dropout=0, hidden=16)
+    objective = made(tap, 80, schedule="linear", normalize=bounded, relents=bounded, frames=frames, speaker=speaker)
+    assert_turned(objective, batch(), tap, 0.3)
+
+
+def assert_turned(objective: DisentangledObjective, given: DisentangledBatch, tap: Tap, expected: float) -> None:
     found = gradients(objective, objective(given).loss)
     plain = gradients(objective, objective.hubert(given.masked).loss)
     heads = gradients(objective, means_by_hand(objective, given, tap))
@@ -172,7 +194,7 @@ def test_the_strength_is_nothing_before_its_beginning_and_whole_behind_its_end()
     settings = DisentanglementSettings(reversal=0.1)
     found = [settings.strength(step, 1000) for step in range(1000)]
     assert found[:81] == [0.0] * 81
-    assert all(later > earlier for earlier, later in pairwise(found[80:501]))
+    assert all(later > earlier for earlier, later in itertools.pairwise(found[80:501]))
     assert found[500] == found[999] == pytest.approx(0.1 * (2 / (1 + math.exp(-10)) - 1))
     assert found[290] == pytest.approx(0.1 * (2 / (1 + math.exp(-5)) - 1))
     at_once = DisentanglementSettings(schedule="linear", begin=0.3, end=0.3)
@@ -201,7 +223,7 @@ def test_where_nothing_is_reversed_the_encoder_learns_as_alone_bit_for_bit(tap: 
 def test_heads_listen_to_the_frames_they_are_asked_to(frames: Literal["all", "masked", "unmasked"], head: Any) -> None:
     objective = made(1, 50, frames=frames, speaker=SpeakerHeadSettings(head=head, dropout=0, hidden=16))
     given = batch()
-    heard = {"all": torch.ones_like(given.masked.mask), "masked": given.masked.mask, "unmasked": ~given.masked.mask}[frames]
+    heard = heard_frames(given, frames)
     metrics = objective(given).metrics
     spoken = heard[[0, 2]]  # the second utterance's speaker isn't known
     assert int(metrics["speaker_loss"][1]) == (2 if head == "pooled" else int(spoken.sum()))
@@ -271,6 +293,14 @@ def test_a_step_is_counted_and_a_checkpoint_says_where_to_go_on() -> None:
     assert isinstance(objective, Apart)
     assert not isinstance(objective, InTurns)
     assert not isinstance(objective.hubert, Apart)
+
+
+def test_heads_and_nothing_else_learn_at_the_rate_of_heads() -> None:
+    objective = made(1, head_rate=3.0)
+    groups = optimizer_of(objective, OptimizerSettings(), torch.device("cpu")).param_groups
+    rates = {id(parameter): group.get("rate", 1.0) for group in groups for parameter in group["params"]}
+    found = {name: rates[id(parameter)] for name, parameter in objective.named_parameters()}
+    assert found == {name: 3.0 if name.startswith("heads.") else 1.0 for name in found}
 
 
 @pytest.mark.parametrize("ratio", [2.0, 1.0])

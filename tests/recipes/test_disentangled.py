@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from recipes.test_training import TINY, same
 from recipes.voices import write_voices
 from vocable.audio.manifest_files import read_manifest
 from vocable.checkpoints.encoders import read_encoder
+from vocable.cli.main import run
 from vocable.errors import InputError
 from vocable.pretraining.disentanglement_settings import DisentanglementSettings
 from vocable.recipes.disentangled_settings import DISENTANGLED_RECIPES, DisentangledSettings, read_disentangled_settings
@@ -44,8 +46,6 @@ hidden = 16
 
 @pytest.fixture(scope="module")
 def labelled(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from vocable.cli.main import run
-
     out = tmp_path_factory.mktemp("labelled") / "run"
     assert run(["prepare", str(corpus), "--out", str(out), "--clusters", "12", "--valid-percent", "0.2", "--workers", "1"]) == 0
     (out.parent / "tiny.toml").write_text(TINY)
@@ -142,17 +142,14 @@ def test_a_plain_recipe_has_the_usual_disentanglement_and_a_dry_run_says_what_it
 @pytest.fixture(scope="module")
 def whole(labelled: Path) -> Path:
     """A run that nothing ended."""
-    from vocable.cli.main import run
-
     out = labelled.parent / "whole"
     assert run(given(labelled, out)) == 0
     return out
 
 
-@pytest.mark.parametrize("stop", [3, 5, 9])
-def test_a_run_that_was_ended_goes_on_to_the_same_weights(
-    labelled: Path, whole: Path, tmp_path: Path, cli: Cli, stop: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def ending(monkeypatch: pytest.MonkeyPatch, stop: int) -> Iterator[None]:
+    """Have a training end after some steps."""
     one_step, steps = trainer._Run.one_step, []
 
     def ended(self: Any) -> None:
@@ -163,11 +160,52 @@ def test_a_run_that_was_ended_goes_on_to_the_same_weights(
 
     with monkeypatch.context() as patched:
         patched.setattr(trainer._Run, "one_step", ended)
+        yield
+
+
+@pytest.mark.parametrize("stop", [3, 5, 9])
+def test_a_run_that_was_ended_goes_on_to_the_same_weights(
+    labelled: Path, whole: Path, tmp_path: Path, cli: Cli, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ending(monkeypatch, stop):
         cli(*given(labelled, tmp_path / "cut"), fails=True)
     cli(*given(labelled, tmp_path / "cut"))
     assert same(weights(tmp_path / "cut"), weights(whole))
     one, other = (checkpoint(folder, 12) for folder in (tmp_path / "cut", whole))
     assert same(one["model"], other["model"])
+
+
+def test_a_run_that_was_ended_does_not_go_on_with_other_heads_or_voices(
+    labelled: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voices, other = (write_voices(labelled, tmp_path / name, headers=False) for name in ("voices", "other"))
+    command = given(labelled, tmp_path / "cut", f"data.feat_dir={voices}")
+    with ending(monkeypatch, 5):
+        cli(*command, fails=True)
+    edited(other / "train.spk", lambda rows: [{"s0": "s1", "s1": "s0"}.get(name, name) for name in rows])
+    edited(other / "train.f0", lambda rows: [rows[0].replace("-1", "0").replace("3", "2"), *rows[1:]])
+    for name in ("train.spk", "train.f0"):
+        kept = (voices / name).read_bytes()
+        (voices / name).write_bytes((other / name).read_bytes())
+        assert "is of a training with other settings or data" in cli(*command, fails=True), name
+        (voices / name).write_bytes(kept)
+    for change in ("reversal=0.4", "head_rate=2", "speaker.hidden=16 disentanglement.speaker.weight=0.5", "relents=false"):
+        options = f"disentanglement.{change}".split()
+        assert "is of a training with other settings or data" in cli(*command, *options, fails=True), change
+    assert "going on from step 4" in cli(*command)
+
+
+def test_a_speaker_head_that_goes_wrong_is_told_of(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vocable.recipes.hubert_training.training_warning", lambda *_: None)  # would be said first
+    said = {}
+    for rate in (1, 10_000):
+        options = ("training.steps=6", "disentanglement.reversal=0", f"disentanglement.head_rate={rate}")
+        assert run(given(labelled, tmp_path / str(rate), *options)) == 0
+        said[rate] = capsys.readouterr().err
+    assert "the speaker head's loss is" not in said[1]
+    assert "where guessing among 3 speakers has 1.099: the head is broken" in said[10_000]
 
 
 @pytest.mark.slow

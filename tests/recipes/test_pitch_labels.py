@@ -85,6 +85,18 @@ def test_a_shard_of_audio_that_was_replaced_since_is_left_to_be_dumped_again(
     assert (tmp_path / "o" / "train.f0").read_bytes() == (tmp_path / "fresh" / "train.f0").read_bytes()
 
 
+def test_a_shard_of_other_audio_is_not_taken(cli: Cli, corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("swift_f0", reason="needs the extra pitch")
+    more = ("--out", tmp_path, "--bins", 4, "--workers", 1, "--nshard", 2)
+    cli("features", "f0", corpus / "s0", *more, "--rank", 0)
+    assert "left to others" in cli("features", "f0", corpus / "s1", *more, "--rank", 1)
+    assert not (tmp_path / "train.f0").exists()
+    cli("features", "f0", corpus / "s1", *more, "--rank", 0, "--overwrite")
+    rows = [read_manifest(tmp_path / f"train_{rank}_2.f0.tsv") for rank in range(2)]
+    assert len(read_pitch_labels(tmp_path / "train.f0")) == sum(map(len, rows)) == 8
+    assert {path.split("-")[0] for part in rows for path in part.paths} == {"s1"}
+
+
 def test_pitch_relative_to_a_speaker_is_of_all_that_speaker_says(cli: Cli, corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("swift_f0", reason="needs the extra pitch")
     given = ("features", "f0", corpus, "--out", tmp_path, "--norm", "speaker", "--mode", "uniform", "--bins", 24, "--workers", 1)
@@ -128,11 +140,12 @@ def test_labels_of_another_manifest_or_of_other_bins_are_refused(pitched: Path, 
     with pytest.raises(MismatchError, match="other bins than those of f0.json"):
         read_pitch_labels(labels)
     (pitched / "f0" / "f0.json").write_text(bins)
-    labels.write_text(labels.read_text().replace("-1 -1", "-1 -2", 1))
+    lines = labels.read_text().split("\n")
+    labels.write_text("\n".join([*lines[:4], f"-2 {lines[4]}", *lines[5:]]))
     with pytest.raises(MismatchError, match="not the file that"):
         read_pitch_labels(labels)
     (pitched / "f0" / "train.f0.json").unlink()
-    with pytest.raises(InputError, match="line 1 should be bins of pitch|should be bins of pitch"):
+    with pytest.raises(InputError, match="train.f0 line 5 should be bins of pitch"):
         read_pitch_labels(labels)
 
 

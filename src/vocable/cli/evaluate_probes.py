@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,20 +12,82 @@ from cyclopts import Parameter
 from vocable.artefacts.headers import write_header
 from vocable.artefacts.tensors import is_safetensors, read_tensors_header
 from vocable.artefacts.writing import write_text
-from vocable.cli.options import Audio, Numbers, Running
+from vocable.checkpoints.torch_magic import is_torch_file
+from vocable.cli.given_options import spelled
+from vocable.cli.options import Audio, Numbers, Running, refuse_idle
 from vocable.cli.tables import print_columns, report_skipped
 from vocable.clustering.codebook import FORMAT as CODEBOOK
-from vocable.clustering.codebook import read_codebook
+from vocable.clustering.codebook import Codebook, read_codebook
 from vocable.errors import InputError
 from vocable.evaluation.probes import ProbeScore
+from vocable.execution.engine import Work
 from vocable.features.encoder_layer import EncoderFile, Precision, resolved_precision
 from vocable.features.normalization import Scope
+from vocable.models.config import WaveformNormalization
 from vocable.recipes.corpus import CorpusSettings
 from vocable.recipes.frames import FrameChoice
-from vocable.recipes.probes import Probed, ProbeSettings, score_probes
+from vocable.recipes.probe_settings import ProbeSettings
+from vocable.recipes.probes import Probed, score_probes
 from vocable.recipes.scoring import Truth
+from vocable.recipes.workplace import open_workplace
 
 Probing = Annotated[ProbeSettings, Parameter(name="*", group="The probes")]
+
+
+@Parameter(name="*", group="Which frames")
+@dataclass(frozen=True, kw_only=True)
+class ProbedFrames:
+    """How the frames are made that are probed."""
+
+    layers: Numbers = ()
+    "Of an encoder: which, from 1, apart by commas; by default all."
+    encoder: str | None = None
+    "With a codebook for an encoder's frames: that encoder."
+    normalize: Scope = "none"
+    "With mfcc and logmel: take out mean and variance of each value, or the mean alone; with --valid, a corpus's are the first's."
+    mel_bins: int = 40
+    "With logmel: filters."
+    chunking: str = "windows"
+    "How long audio goes through an encoder: windows, windows:LENGTH:CONTEXT in frames, or fairseq:SAMPLES."
+    precision: Precision = "float32"
+    "Of an encoder; bfloat16 is faster where the device is; auto takes it there."
+    waveform_normalization: WaveformNormalization | None = None
+    "Of an encoder: none or utterance, in place of what the checkpoint says."
+    mean_std: Path | None = None
+    "The .npy of mean and deviation that goes with a checkpoint of MelHuBERT's authors' code."
+
+    def probed(self, what: str, work: Work) -> Probed:
+        """Return what is probed.
+
+        Args:
+            what: mfcc, logmel, a codebook or an encoder.
+            work: where it runs.
+
+        Raises:
+            InputError: options don't go with it, or it is a codebook that doesn't say which frames it is for.
+        """
+        if what in ("mfcc", "logmel"):
+            refuse_idle(f"frames are {what}", ProbedFrames, but=("normalize", *(["mel_bins"] if what == "logmel" else [])))
+            return Probed(choice=FrameChoice(features=what, normalize=self.normalize, mel_bins=self.mel_bins))  # type: ignore[arg-type]
+        codebook = _codebook(Path(what))
+        if codebook is None:
+            refuse_idle(f"{what} is taken for an encoder", ProbedFrames, but=("layers", "chunking", *_OF_ENCODER))
+            return Probed(layers=self.layers, encoder=self._file(what, work), chunking=self.chunking)
+        refuse_idle("a codebook says which frames it is for", ProbedFrames, but=("encoder", *_OF_ENCODER))
+        if self.encoder is None:
+            refuse_idle("no --encoder is given", ProbedFrames, but=("encoder",))
+        if codebook.spec is None:
+            raise InputError(
+                f"{what} holds centroids, and doesn't say which frames they are for: give a codebook of vocable kmeans or prepare"
+            )
+        return Probed(codebook=codebook, encoder=None if self.encoder is None else self._file(self.encoder, work))
+
+    def _file(self, source: str, work: Work) -> EncoderFile:
+        precision = resolved_precision(self.precision, work.devices[0])
+        return EncoderFile(source, self.waveform_normalization, precision, self.mean_std)
+
+
+_OF_ENCODER = ("precision", "waveform_normalization", "mean_std")
 
 
 def probes(
@@ -35,16 +97,11 @@ def probes(
     *,
     alignments: Path | None = None,
     valid: Path | None = None,
-    layers: Numbers = (),
-    encoder: str | None = None,
-    normalize: Scope = "none",
-    mel_bins: int = 40,
-    chunking: str = "windows",
-    precision: Precision = "float32",
     tier: str | None = None,
     alignment_rate: float | None = None,
     out: Path | None = None,
     json_: bool = False,
+    frames: ProbedFrames = ProbedFrames(),
     probing: Probing = ProbeSettings(),
     source: Audio = CorpusSettings(),
     running: Running = Running(),
@@ -65,18 +122,6 @@ def probes(
     valid
         Other audio, which phones and pitch are scored on in place of utterances that are held out; and speakers, where two or
         more of them are in both.
-    layers
-        Of an encoder: which, from 1, apart by commas; by default all.
-    encoder
-        With a codebook for an encoder's frames: that encoder.
-    normalize
-        With mfcc and logmel: take out mean and variance of each value, or the mean alone.
-    mel_bins
-        With logmel: filters.
-    chunking
-        How long audio goes through an encoder: windows, windows:LENGTH:CONTEXT in frames, or fairseq:SAMPLES.
-    precision
-        bfloat16 is faster where the device is; auto takes it there.
     tier
         Tier of the TextGrids, or column of the tables; by default phones, or the third column.
     alignment_rate
@@ -90,24 +135,15 @@ def probes(
     if alignments is None and (tier is not None or alignment_rate is not None):
         raise InputError("--tier and --alignment-rate go with --alignments")
     truth = None if alignments is None else Truth(alignments=alignments, tier=tier, rate=alignment_rate)
-    precision = resolved_precision(precision, work.devices[0])
-    file = None if encoder is None else EncoderFile(encoder, precision=precision)
-    if what in ("mfcc", "logmel"):
-        _refuse(what, {"--layers": layers, "--encoder": encoder})
-        choice = FrameChoice(features=what, normalize=normalize, mel_bins=mel_bins)  # type: ignore[arg-type]
-        choice.require_speakers(audio, source)
-        probed = Probed(choice=choice)
-    elif _is_codebook(Path(what)):
-        _refuse("a codebook", {"--layers": layers, "--normalize": normalize != "none"})
-        probed = Probed(codebook=read_codebook(what), encoder=file)
-        if probed.codebook is not None and probed.codebook.spec is not None:
-            source = replace(source, sample_rate=probed.codebook.spec.sample_rate)
-    else:
-        _refuse("an encoder", {"--encoder": encoder, "--normalize": normalize != "none"})
-        probed = Probed(layers=layers, encoder=EncoderFile(what, precision=precision), chunking=chunking)
+    probed = frames.probed(what, work)
+    source = _at_rate_of(probed, source)
+    if probed.choice is not None:
+        for place in (audio, *([] if valid is None else [valid])):
+            probed.choice.require_speakers(place, source)
+    if out is not None:
+        open_workplace(out)  # says now if it can't be written to
     found = score_probes(audio, valid, probed, truth, probing, source, work)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         write_header(out / "probes.json", found.rows())
         write_text(out / "probes.svg", found.picture(Path(what).name))
     if json_:
@@ -125,16 +161,30 @@ def probes(
         print(out / "probes.json")
 
 
+def _codebook(path: Path) -> Codebook | None:
+    """Return a codebook, or None for what may be an encoder: a folder, a name, a file of torch's, or of others' tensors."""
+    if not path.is_file() or is_torch_file(path):
+        return None
+    if is_safetensors(path):
+        header = read_tensors_header(path)
+        if header is None or header["format"] != CODEBOOK:
+            return None
+    return read_codebook(path)
+
+
+def _at_rate_of(probed: Probed, source: CorpusSettings) -> CorpusSettings:
+    """Return which audio is taken, at the rate of a codebook, which needn't be given.
+
+    Raises:
+        InputError: another is.
+    """
+    if probed.codebook is None or probed.codebook.spec is None:
+        return source
+    rate = probed.codebook.spec.sample_rate
+    if source.sample_rate != rate and spelled(["sample_rate"]):
+        raise InputError(f"--sample-rate {source.sample_rate}: the codebook is for {rate} Hz; leave it out")
+    return replace(source, sample_rate=rate)
+
+
 def _shown(score: ProbeScore | None) -> str:
     return "–" if score is None else f"{100 * score.accuracy:.1f} % ({100 * score.low:.1f} to {100 * score.high:.1f})"
-
-
-def _is_codebook(path: Path) -> bool:
-    header = read_tensors_header(path) if path.is_file() and is_safetensors(path) else None
-    return header is not None and header["format"] == CODEBOOK
-
-
-def _refuse(what: str, options: dict[str, object]) -> None:
-    for name, value in options.items():
-        if value:
-            raise InputError(f"{name} doesn't go with {what}: leave it out")

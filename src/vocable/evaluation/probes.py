@@ -53,13 +53,25 @@ class Labelled:
         return len(self.labels)
 
 
+def check_labels(fitted: Labels, scored: Labels) -> None:
+    """Refuse labels that no probe can be fitted to, or scored on.
+
+    Raises:
+        InputError: there is nothing to score, or there are fewer than two labels to fit.
+    """
+    if not len(scored) or not len(fitted):
+        raise InputError("a probe needs utterances to be fitted to and others to be scored on: give more speech")
+    if len(set(fitted)) < 2:
+        raise InputError("a probe needs two labels or more: give speech of more kinds")
+
+
 def linear_score(fitted: Labelled, scored: Labelled, seed: int = 0) -> ProbeScore:
     """Fit a linear probe to frames, or pooled frames, and score it on others.
 
     Raises:
         InputError: there is nothing to score, or there are fewer than two labels to fit.
     """
-    _require(fitted, scored)
+    check_labels(fitted.labels, scored.labels)
     probe = LinearProbe.fit(np.ascontiguousarray(fitted.values, np.float32), list(fitted.labels), seed)
     return _score(probe(np.ascontiguousarray(scored.values, np.float32)), fitted, scored)
 
@@ -70,7 +82,7 @@ def unit_score(fitted: Labelled, scored: Labelled) -> ProbeScore:
     Raises:
         InputError: there is nothing to score, or there are fewer than two labels to fit.
     """
-    _require(fitted, scored)
+    check_labels(fitted.labels, scored.labels)
     names = sorted(set(fitted.labels))
     number = {name: at for at, name in enumerate(names)}
     units = 1 + max(int(fitted.values.max()), int(scored.values.max()))
@@ -99,13 +111,6 @@ def run_histogram(units: UnitSequence, clusters: int) -> NDArray[np.float32]:
     runs = np.bincount(values.astype(np.int64), minlength=clusters)
     frames = np.bincount(values.astype(np.int64), weights=lasting, minlength=clusters)
     return np.concatenate([runs / max(len(values), 1), frames / np.maximum(runs, 1)]).astype(np.float32)
-
-
-def _require(fitted: Labelled, scored: Labelled) -> None:
-    if not len(scored) or not len(fitted):
-        raise InputError("a probe needs utterances to be fitted to and others to be scored on: give more speech")
-    if len(set(fitted.labels)) < 2:
-        raise InputError("a probe needs two labels or more: give speech of more kinds")
 
 
 def _score(said: Labels, fitted: Labelled, scored: Labelled) -> ProbeScore:

@@ -31,7 +31,7 @@ class DrawnUtterance:
     """What is kept of an utterance."""
 
     row: int
-    """Of the manifest."""
+    """Of the manifest that was gone through."""
     places: NDArray[np.intp]
     """Which frames were drawn."""
     frames: NDArray[np.float32] | NDArray[np.int64]
@@ -47,6 +47,7 @@ class Drawn:
     """What was drawn of a manifest."""
 
     manifest: Manifest
+    """Of the utterances that were drawn from, in their order."""
     utterances: list[DrawnUtterance]
     skipped: list[Skipped] = field(default_factory=list)
 
@@ -145,7 +146,7 @@ _Made = tuple[list[tuple[int, Frames, Waveform | None]], list[tuple[int, Skipped
 
 
 def draw(manifest: Manifest, job: DrawBlocks, engine: Engine, title: str) -> Drawn:
-    """Return what a job draws from all utterances."""
+    """Return what a job draws from all utterances that can be used."""
     drawn: list[DrawnUtterance] = []
     skipped: list[Skipped] = []
     with progress(title, manifest.seconds) as shown:
@@ -156,7 +157,7 @@ def draw(manifest: Manifest, job: DrawBlocks, engine: Engine, title: str) -> Dra
                 continue
             drawn += outcome.result[0]
             skipped += outcome.result[1]
-    return Drawn(manifest, drawn, skipped)
+    return Drawn(manifest.select([item.row for item in drawn]), drawn, skipped)
 
 
 def _at(pitch: NDArray[np.float32], times: NDArray[np.float64]) -> NDArray[np.float32]:

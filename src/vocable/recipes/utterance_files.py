@@ -114,7 +114,7 @@ class UtteranceFiles:
         return all(_size_of(path_of(self.out, name, ending)) == size for ending, size in sizes.items())
 
     @cached_property
-    def _known(self) -> dict[str, Entry]:
+    def _known(self) -> Mapping[str, Entry]:
         return Ledger(self.claim.folder).entries(self.stage)
 
 
