@@ -1,10 +1,10 @@
 """What disentanglement does to a small HuBERT: probes of its tapped layer, and of units, beside cheaper ways to the same end.
 
-    python benchmarks/disentanglement.py TRAIN DEV --alignments A --out RUN [--reversals 0,1] [--jobs 2]
+    python benchmarks/disentanglement.py TRAIN DEV --alignments A --out RUN [--ways plain,centring=3] [--jobs 2]
 
 A fifth of TRAIN's utterances is kept from all trainings and probes, and scores them; PNMI is that of DEV, other speakers. One
-training of `disentangled-small` is made for each strength of the reversal, with the same seeds and steps, of which strength 0 is
-plain HuBERT bit for bit; its frames, and MFCC, are also clustered after they were normalised. What was made before is taken.
+training of `disentangled-small` is made for each way, with the same seeds and steps, of which the plain one is plain HuBERT bit
+for bit; its frames, and MFCC, are also clustered after they were normalised. What was made before is taken.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from harness import RESULTS, machine, versions
 
 from vocable.report.line_chart import line_chart
 
-_TAP = 4
+_TAP, _PLAIN = 4, "plain"
 _ASKED = ("speaker", "speaker, pooled", "pitch", "phone")
 _UNITS = ("speaker", "speaker, histogram", "pitch", "phone")
 
@@ -64,10 +65,12 @@ class Bench:
             self.vocable("features", "speakers", *given, *self.who, *of_speakers)
             self.vocable("features", "f0", *given, *of_pitch)
 
-    def trained(self, reversal: str, options: Sequence[str]) -> Path:
-        """Train with one strength, on one core, and return the model."""
-        run = self.out / f"reversal-{reversal}"
-        given = (f"data.folder={self.data}", f"disentanglement.reversal={reversal}", *options)
+    def trained(self, way: str, options: Sequence[str]) -> Path:
+        """Train in one way, on one core, and return the model."""
+        run = self.out / way
+        nothing = ("disentanglement.reversal=0", "disentanglement.centring=0")
+        changed = () if way == _PLAIN else (f"disentanglement.{way}",)
+        given = (f"data.folder={self.data}", *nothing, *changed, *options)
         self.vocable("train", "disentangled", "disentangled-small", *given, "--out", run, "--threads", 1)
         return run / "model"
 
@@ -102,19 +105,19 @@ def main() -> None:
     parser.add_argument("--alignments", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--speakers", default="{speaker}/*/*")
-    parser.add_argument("--reversals", default="0,1", help="strengths, apart by commas")
+    parser.add_argument("--ways", default=f"{_PLAIN},centring=3", help="settings of disentanglement, apart by commas")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once, each on one core")
     parser.add_argument("options", nargs="*", help="of the trainings, such as training.precision=bfloat16")
     arguments = parser.parse_args()
     bench = Bench(arguments.train, arguments.dev, arguments.alignments, arguments.out, arguments.speakers)
-    reversals = list(dict.fromkeys(["0", *arguments.reversals.split(",")]))
+    ways = list(dict.fromkeys([_PLAIN, *arguments.ways.split(",")]))
     bench.prepare()
+    asked = [*(partial(model_rows, bench, way, arguments.options) for way in ways), partial(mfcc_rows, bench)]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        models = dict(zip(reversals, pool.map(lambda at: bench.trained(at, arguments.options), reversals), strict=True))
+        rows = {name: row for own in pool.map(lambda ask: ask(), asked) for name, row in own.items()}
     result = {
-        "machine": machine(), "versions": versions(), "reversals": reversals, "layer": _TAP,
-        "seconds_a_step": {at: _step(bench.out / f"reversal-{at}") for at in reversals},
-        "rows": rows(bench, models),
+        "machine": machine(), "versions": versions(), "ways": ways, "layer": _TAP,
+        "seconds_a_step": {way: _step(bench.out / way) for way in ways}, "rows": rows,
     }  # fmt: skip
     RESULTS.joinpath("disentanglement.json").write_text(json.dumps(result, indent=1) + "\n")
     RESULTS.joinpath("disentanglement.md").write_text(table(result))
@@ -122,21 +125,25 @@ def main() -> None:
     print(table(result))
 
 
-def rows(bench: Bench, models: dict[str, Path]) -> dict[str, dict[str, Any]]:
-    """Return what probes and units say, of each way to take out who speaks."""
-    found: dict[str, dict[str, Any]] = {}
-    for kind in ("none", "speaker-mean", "speaker", "utterance"):
+def model_rows(bench: Bench, way: str, options: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Train in one way; return what probes and units say of the model's layer."""
+    model = bench.trained(way, options)
+    layers = bench.probes(way, model)
+    frames, encoder = ("--encoder", model, "--layer", _TAP), ("--encoder", model)
+    found = {way: {"frames": layers[str(_TAP)], "layers": layers, "units": bench.units(way, *frames, encoder=encoder)}}
+    for kind in ("speaker-mean", "speaker") if way == _PLAIN else ():
+        both = f"{way}, {kind}"
+        found[both] = {"units": bench.units(both, *frames, "--normalize", kind, encoder=encoder)}
+    return found
+
+
+def mfcc_rows(bench: Bench) -> dict[str, dict[str, Any]]:
+    """Return what probes and units say of MFCC."""
+    found = {}
+    for kind in ("none", "speaker-mean", "speaker"):
         name = "MFCC" if kind == "none" else f"MFCC, {kind}"
         own = bench.probes(name, "mfcc", "--normalize", kind)["frames"]
         found[name] = {"frames": own, "units": bench.units(name, "--features", "mfcc", "--normalize", kind)}
-    for at, model in models.items():
-        layers = bench.probes(f"reversal {at}", model)
-        frames, encoder = ("--encoder", model, "--layer", _TAP), ("--encoder", model)
-        name = "plain" if at == "0" else f"reversal {at}"
-        found[name] = {"frames": layers[str(_TAP)], "layers": layers, "units": bench.units(name, *frames, encoder=encoder)}
-        for kind in ("speaker-mean", "speaker", "utterance"):
-            both = f"{name}, {kind}"
-            found[both] = {"units": bench.units(both, *frames, "--normalize", kind, encoder=encoder)}
     return found
 
 
@@ -151,16 +158,16 @@ def table(result: dict[str, Any]) -> str:
         frames = [_shown(row.get("frames", {}).get(asked)) for asked in _ASKED]
         units = [_shown(row["units"].get(asked)) for asked in _UNITS]
         lines.append(f"| {name} | {' | '.join([*frames, *units])} | {row['units']['pnmi']['pnmi']:.4f} |")
-    first = next(iter(result["rows"].values()))
+    first = result["rows"][_PLAIN]
     chances = [f"{100 * part[name]['chance']:.1f}" for part, names in ((first["frames"], _ASKED), (first["units"], _UNITS))
                for name in names]  # fmt: skip
     return "\n".join([*lines, f"| chance | {' | '.join(chances)} | |"]) + "\n"
 
 
 def picture(result: dict[str, Any]) -> str:
-    """Return what probes get right at each layer, plain and with the strongest reversal, SVG."""
+    """Return what probes get right at each layer, plain and in the last way, SVG."""
     lines = {}
-    for name in ("plain", f"reversal {result['reversals'][-1]}"):
+    for name in (_PLAIN, result["ways"][-1]):
         for asked in ("speaker", "phone"):
             layers = result["rows"][name]["layers"]
             lines[f"{asked}, {name}"] = [(int(layer), 100 * own[asked]["accuracy"]) for layer, own in layers.items()]

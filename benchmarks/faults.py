@@ -3,8 +3,8 @@
     pip install 'vocable[ray]' && python benchmarks/faults.py SPEECH [--kills 20] [--repeat 4]
 
 A cluster of two nodes is started on this machine for each case, and `vocable prepare` is run on it while harm is done; its
-labels, codebook, manifests and list of what was left out must be those of one undisturbed process, byte for byte. Speech is listed
-several times under other names, so that there is time for harm.
+labels, codebook, manifests and list of what was left out must be those of one undisturbed process, byte for byte. Speech is
+listed several times under other names, so that there is time for harm.
 """
 
 from __future__ import annotations

@@ -233,6 +233,28 @@ def test_heads_listen_to_the_frames_they_are_asked_to(frames: Literal["all", "ma
     assert torch.equal(metrics["pitch_loss"], again["pitch_loss"])
 
 
+@pytest.mark.parametrize("tap", ["conv", 1, "last"])
+@pytest.mark.parametrize("frames", ["all", "unmasked"])
+def test_centring_adds_the_part_of_variance_between_utterances(tap: Tap, frames: Any) -> None:
+    objective, given = made(tap, 29, reversal=0.0, centring=2.0, schedule="linear", frames=frames), batch()
+    found, plain = gradients(objective, objective(given).loss), gradients(objective, objective.hubert(given.masked).loss)
+    objective.eval()  # the same states: there is no dropout
+    heard = torch.ones_like(given.masked.mask) if frames == "all" else ~given.masked.mask
+    states = objective.hubert.encoded(given.masked).states
+    tapped = states.projected if tap == "conv" else states.blocks[-1 if tap == "last" else tap - 1]
+    values = [functional.layer_norm(own[ok], own.shape[-1:]) for own, ok in zip(tapped, heard, strict=True)]
+    every = torch.cat(values)
+    apart = sum(len(own) * (own.mean(0) - every.mean(0)).square() for own in values) / len(every)
+    part = (apart / (every.var(0, unbiased=False) + 1e-5)).mean()
+    assert objective.scheduled == 0.5
+    added = gradients(objective, objective.weight(given) * 2.0 * 0.5 * part)
+    assert set(found) - set(plain) == {name for name in found if name.startswith("heads.")}
+    for name, value in plain.items():
+        assert close(found[name], value + added.get(name, torch.zeros(())))
+    assert any(bool(value.abs().max() > 1e-3) for value in added.values())
+    assert float(objective.train()(given).metrics["between_utterances"][0]) == pytest.approx(float(part.detach()), rel=1e-5)
+
+
 def test_means_and_deviations_are_over_frames_that_count() -> None:
     torch.manual_seed(2)
     frames, heard = torch.randn(2, 9, 4), torch.rand(2, 9) > 0.4

@@ -24,7 +24,6 @@ from vocable.training.objective import Losses
 
 UNKNOWN = -1
 """Stands for a speaker who isn't known, and for the pitch of what has none."""
-_STEPS_REMEMBERED = 32  # at the least, of a head that hears each frame
 _LEAST_VARIANCE = 1e-5  # the root of 0 has no finite gradient
 
 
@@ -82,7 +81,6 @@ class SpeakerHead(nn.Module):
         self.inner = nn.Linear(width, settings.hidden)
         self.norm = nn.LayerNorm(settings.hidden) if self._pooled else None
         self.outer = nn.Linear(settings.hidden, speakers)
-        self.memory = Memory(settings.remembered, width)
 
     def items(self, frames: Tensor, heard: Tensor, speakers: Tensor) -> Items:
         """Return the utterances, or frames, and who speaks in them.
@@ -116,7 +114,6 @@ class PitchHead(nn.Module):
         super().__init__()
         self._settings = settings
         self.inner, self.outer = nn.Linear(dim, settings.hidden), nn.Linear(settings.hidden, bins)
-        self.memory = Memory(settings.remembered, dim)
 
     def items(self, frames: Tensor, heard: Tensor, pitch: Tensor) -> Items:
         """Return the frames and how high they are.
@@ -135,33 +132,6 @@ class PitchHead(nn.Module):
         inner = functional.gelu(self.inner(described))
         told: Tensor = self.outer(dropout(inner, self._settings.dropout, self.training))
         return told
-
-
-class Memory(nn.Module):
-    """Items of earlier steps, the latest first: a step has few speakers, and a head that hears only these forgets the others.
-
-    Args:
-        size: how many are kept.
-        width: values of each.
-    """
-
-    described: Tensor
-    wanted: Tensor
-
-    def __init__(self, size: int, width: int) -> None:
-        super().__init__()
-        self.register_buffer("described", torch.zeros(size, width))
-        self.register_buffer("wanted", torch.full((size,), UNKNOWN))
-
-    def __len__(self) -> int:
-        return len(self.wanted)
-
-    @torch.no_grad()
-    def add(self, items: Items) -> None:
-        """Take in items of a step, of many only some: as many as let the memory last for some steps."""
-        every = -(-len(items.wanted) * _STEPS_REMEMBERED // len(self))
-        for kept, new in ((self.described, items.described), (self.wanted, items.wanted)):
-            kept.copy_(torch.cat([new[:: max(1, every)].to(kept.dtype), kept])[: len(self)])
 
 
 def pooled(frames: Tensor, heard: Tensor) -> Tensor:
@@ -289,8 +259,7 @@ class DisentangledObjective(nn.Module):
                 gate.part = (each.detach() < math.log(logits.shape[1])).view(len(frames), -1, 1)
             count, lost = (items.wanted != UNKNOWN).sum(), each.sum()
             if self.training:
-                told = lost / count.clamp(min=1) + self._remembered(head, items)
-                loss = loss + self.weight(batch) * self._weights[name] * told
+                loss = loss + self.weight(batch) * self._weights[name] * lost / count.clamp(min=1)
             right = (logits.detach().argmax(dim=1) == items.wanted).sum()
             metrics[f"{name}_loss"] = torch.stack([lost.detach(), count])
             metrics[f"{name}_accuracy"] = torch.stack([right, count])
@@ -316,14 +285,3 @@ class DisentangledObjective(nn.Module):
     def _heard(self, batch: DisentangledBatch) -> Tensor:
         mask = batch.masked.mask
         return {"all": torch.ones_like(mask), "masked": mask, "unmasked": ~mask}[self._settings.frames]
-
-    @staticmethod
-    def _remembered(head: SpeakerHead | PitchHead, items: Items) -> Tensor | float:
-        """Return the mean cross-entropy of items that a head remembers, and let it remember those of this step."""
-        memory = head.memory
-        if not len(memory):
-            return 0.0
-        logits, wanted = head(memory.described.clone()).float(), memory.wanted.clone()
-        lost = functional.cross_entropy(logits, wanted, ignore_index=UNKNOWN, reduction="sum")
-        memory.add(Items(items.described.detach(), items.wanted))
-        return lost / (wanted != UNKNOWN).sum().clamp(min=1)

@@ -22,14 +22,12 @@ class HeadSettings:
     hidden: int = 256
     """Values in its inner layer."""
     dropout: float = 0.1
-    remembered: int = 0
-    """Utterances, or frames, of earlier steps that it learns again in each; each process has its own."""
 
     def __post_init__(self) -> None:
-        if self.weight < 0 or self.hidden < 1 or not 0 <= self.dropout < 1 or self.remembered < 0:
+        if self.weight < 0 or self.hidden < 1 or not 0 <= self.dropout < 1:
             raise InputError(
-                f"weight {self.weight}, hidden {self.hidden}, dropout {self.dropout} and remembered {self.remembered}: give 0 or "
-                "more, 1 or more, a part below 1, and 0 or more"
+                f"weight {self.weight}, hidden {self.hidden} and dropout {self.dropout}: give 0 or more, 1 or more, and a part "
+                "below 1"
             )
 
 
@@ -45,7 +43,7 @@ class SpeakerHeadSettings(HeadSettings):
 class DisentanglementSettings:
     """What frames are kept from telling, by heads whose gradients come to the encoder turned round.
 
-    The encoder gets each head's gradient times its weight and `reversal`; how large the heads' own are their optimizer hardly minds.
+    The encoder gets each head's gradient times its weight and `reversal`; the heads themselves learn alike with any weight.
 
     Raises:
         InputError: a part is none.
@@ -64,8 +62,8 @@ class DisentanglementSettings:
     reversal: float = 0.1
     """What the heads' gradients are multiplied with, beside -1, at the most; with 0 the encoder is plain HuBERT's."""
     centring: float = 0.0
-    """Weight of a loss that needs no head: which part of the variance of frames lies between the means of utterances. It is weighted
-    by the schedule, too."""
+    """Weight, on the same schedule, of a loss that needs no head: which part of the variance of frames lies between the means of
+    utterances."""
     schedule: Literal["constant", "dann", "linear"] = "dann"
     """How it grows between `begin` and `end`: 2 / (1 + exp(-gamma · p)) - 1 with p from 0 to 1 (arXiv 1505.07818, section 5.2.2),
     linearly, or at once."""
