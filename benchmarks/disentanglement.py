@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--ways", default=f"{_PLAIN},centring=3", help="settings of disentanglement, apart by commas")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once, each on one core")
     parser.add_argument("options", nargs="*", help="of the trainings, such as training.precision=bfloat16")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     bench = Bench(arguments.train, arguments.dev, arguments.alignments, arguments.out, arguments.speakers)
     ways = list(dict.fromkeys([_PLAIN, *arguments.ways.split(",")]))
     bench.prepare()
