@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vocable.artefacts.headers import digest_of
 from vocable.audio.faults import crash_of
 from vocable.audio.manifest import Manifest, Utterance
@@ -106,13 +109,38 @@ class BlockShard:
 
 def blocks_of(manifest: Manifest, seconds: float = BLOCK_SECONDS) -> Iterator[Block]:
     """Cut a manifest into blocks; each ends with the row that fills `seconds`."""
-    index, first, filled = 0, 0, 0
-    limit = seconds * manifest.sample_rate
-    for row, samples in enumerate(manifest.samples.tolist()):
-        filled += max(samples, 0)
-        if filled >= limit or row == len(manifest) - 1:
-            yield Block(index, first, manifest.root, tuple(manifest[at] for at in range(first, row + 1)), manifest.sample_rate)
-            index, first, filled = index + 1, row + 1, 0
+    ends, _ = block_ends(manifest.samples, seconds * manifest.sample_rate)
+    first = 0
+    for index, end in enumerate([*ends.tolist(), len(manifest)]):
+        if end > first:
+            utterances = tuple(manifest[at] for at in range(first, end))
+            yield Block(index, first, manifest.root, utterances, manifest.sample_rate)
+        first = end
+
+
+def block_ends(samples: NDArray[np.integer[Any]], limit: float, filled: float = 0.0) -> tuple[NDArray[np.int64], float]:
+    """Return one past the last row of each block that is full, and how much the rows behind these hold.
+
+    A manifest of any length may be cut part by part: the rest of one part is what the next one's first block has.
+
+    Args:
+        samples: of the rows; those that aren't known count nothing.
+        limit: samples that fill a block.
+        filled: samples of rows before these that are in no full block.
+    """
+    lengths = np.maximum(samples, 0).astype(np.int64)
+    sums = np.cumsum(lengths)
+    # From each row the end of the block that begins there, found for all at once; then from block to block.
+    after = np.searchsorted(sums, sums - lengths + limit, side="left") + 1
+    ends: list[int] = []
+    at = int(np.searchsorted(sums, limit - filled, side="left")) + 1
+    steps = after.tolist()
+    while at <= len(sums):
+        ends.append(at)
+        at = steps[at] if at < len(sums) else len(sums) + 1
+    last = int(sums[ends[-1] - 1]) if ends else 0
+    rest = (float(sums[-1]) if len(sums) else 0.0) - last + (0.0 if ends else filled)
+    return np.array(ends, dtype=np.int64), rest
 
 
 def shard_bounds(total: int, nshard: int, rank: int) -> tuple[int, int]:

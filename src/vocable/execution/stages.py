@@ -138,6 +138,7 @@ class _Recorded:
     stage: str
     folder: Path
     job: Job[Any, Payload]
+    returns_nothing = True
 
     def open(self, device: str) -> Callable[[_Keyed], None]:
         if not self.folder.is_dir():  # whoever began the stage has made it

@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -32,8 +32,10 @@ SEARCHES = 5
 """How often items are tried alone without one that ends its process, before the shard is set aside."""
 _FAILED_ALL = 3  # shards that fail before any other is done, which end the run
 _AHEAD = 4  # shards under way for each slot, counting results that wait for their turn
+_AHEAD_OF_NOTHING = 64  # where results are nothing, which wait for free while a slow machine is at an earlier one
 _LATE = 3.0  # times the usual
 _LEAST_LATE = 1.0  # seconds
+_LONG = 1.0  # seconds that a shard takes
 _KNOWN = 5  # shards that tell what is usual
 _GLANCE = 0.5  # seconds between looks for what is late
 
@@ -92,15 +94,18 @@ class Supervision:
 
     Args:
         crew: does the work.
+        clock: tells seconds.
     """
 
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
+    def __init__(self, crew: Crew, clock: Callable[[], float] = time.monotonic) -> None:
+        self._crew, self._clock = crew, clock
         self._spoiled: set[str] = set()
         """Items that ended every process that took them up, in any job."""
 
     def map(self, job: Any, shards: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         """Yield each shard with its result, or `SetAside`, in the order of the shards. One map at a time.
+
+        A job with a true `returns_nothing` keeps its results itself; more of its shards may then be done before their turn.
 
         Raises:
             VocableError: what the job raised for a reason the user can mend.
@@ -108,7 +113,8 @@ class Supervision:
         """
         self._crew.begin(job)
         try:
-            yield from _Round(self._crew, self._spoiled, shards)
+            ahead = _AHEAD_OF_NOTHING if getattr(job, "returns_nothing", False) else _AHEAD
+            yield from _Round(self._crew, self._spoiled, shards, self._clock, ahead)
         finally:
             self._crew.end()
 
@@ -116,15 +122,20 @@ class Supervision:
 class _Round:
     """One call of `map`."""
 
-    def __init__(self, crew: Crew, spoiled: set[str], shards: Iterable[Any]) -> None:
-        self._crew, self._spoiled = crew, spoiled
+    def __init__(
+        self, crew: Crew, spoiled: set[str], shards: Iterable[Any], clock: Callable[[], float], ahead: int = _AHEAD
+    ) -> None:
+        self._crew, self._spoiled, self._clock, self._ahead = crew, spoiled, clock, ahead
         self._source = enumerate(shards)
         self._tickets = itertools.count()
         self._under_way: dict[int, _Whole | _Part] = {}
         self._again: deque[_Whole | _Part] = deque()
         self._wholes: dict[int, _Whole] = {}
         self._results: dict[int, Any] = {}
+        self._open: dict[int, _Whole] = {}
+        """Shards without a result that are given out, those first that were given out first."""
         self._times: deque[float] = deque(maxlen=200)
+        self._usual = 0.0
         self._succeeded = False
         self._failed: list[Failed] = []
         self._exhausted = False
@@ -147,9 +158,11 @@ class _Round:
     def _give_out(self) -> None:
         """Give out what is to be tried again, then new shards while there is room for their results, then what is late."""
         slots = self._crew.slots()
-        while self._again and len(self._under_way) < 2 * slots:
+        # Where shards are short, each slot has its next one at hand; where they are long, that would only wait behind a slow one.
+        most = slots if self._usual > _LONG else 2 * slots
+        while self._again and len(self._under_way) < most:
             self._give(self._again.popleft())
-        while not self._exhausted and len(self._wholes) < _AHEAD * slots and len(self._under_way) < 2 * slots:
+        while not self._exhausted and len(self._wholes) < self._ahead * slots and len(self._under_way) < most:
             if (item := next(self._source, None)) is None:
                 self._exhausted = True
                 break
@@ -167,20 +180,25 @@ class _Round:
         if isinstance(task, _Part):
             self._crew.give(ticket, task.whole.shard.only(frozenset(task.names)))
         else:
-            task.running[ticket] = time.monotonic()
+            task.running[ticket] = self._clock()
+            self._open.pop(task.number, None)
+            self._open[task.number] = task
             self._crew.give(ticket, task.given)
 
     def _give_late(self, most: int) -> None:
         """Give out once more what takes much longer than the rest did."""
         if len(self._times) < _KNOWN:
             return
-        limit, now = max(_LEAST_LATE, _LATE * statistics.median(self._times)), time.monotonic()
-        late = [
-            whole
-            for whole in self._wholes.values()
-            if whole.number not in self._results and len(whole.running) == 1 and now - min(whole.running.values()) > limit
-        ]
-        for whole in late[:most]:
+        limit, now = max(_LEAST_LATE, _LATE * self._usual), self._clock()
+        late: list[_Whole] = []
+        for whole in self._open.values():
+            if not whole.running:
+                continue  # it is to be tried again, or its items are
+            if now - max(whole.running.values()) <= limit or len(late) == most:
+                break
+            if len(whole.running) == 1:
+                late.append(whole)
+        for whole in late:
             self._give(whole)
 
     def _take(self, ticket: int, answer: Answer) -> None:
@@ -195,9 +213,11 @@ class _Round:
         if isinstance(answer, Mendable):
             raise answer.error
         if isinstance(answer, Done):
-            self._times.append(time.monotonic() - begun)
+            self._times.append(self._clock() - begun)
+            if len(self._times) <= _KNOWN or not task.number % _KNOWN:
+                self._usual = statistics.median(self._times)
             self._succeeded = True
-            self._results[task.number] = answer.result
+            self._finish(task, answer.result)
         elif task.running:
             pass  # another one is at it
         elif isinstance(answer, Gone):
@@ -206,6 +226,10 @@ class _Round:
             self._fail(task, answer)
         else:
             self._bury(task, answer)
+
+    def _finish(self, whole: _Whole, result: Any) -> None:
+        self._results[whole.number] = result
+        self._open.pop(whole.number, None)
 
     def _fail(self, whole: _Whole, answer: Failed) -> None:
         whole.failures += 1
@@ -216,7 +240,7 @@ class _Round:
         if len(self._failed) >= _FAILED_ALL:
             self._refuse_to_go_on()
         print(f"warning: a block of work failed {TRIES} times and was set aside:\n{answer.traceback}", file=sys.stderr)
-        self._results[whole.number] = SetAside(f"it failed {TRIES} times ({answer.line})")
+        self._finish(whole, SetAside(f"it failed {TRIES} times ({answer.line})"))
 
     def _refuse_to_go_on(self) -> None:
         """End the run if all shards so far failed: that is a mistake of ours, or of what is installed.
@@ -233,7 +257,7 @@ class _Round:
         if whole.deaths < (DEATHS if divisible else WHOLE):
             self._again.append(whole)
         elif not divisible or whole.searches >= SEARCHES:
-            self._results[whole.number] = SetAside(f"it ended its {self._crew.title} {whole.deaths} times ({answer.ending})")
+            self._finish(whole, SetAside(f"it ended its {self._crew.title} {whole.deaths} times ({answer.ending})"))
         else:
             whole.searches, whole.deaths = whole.searches + 1, 0
             self._suspect(whole, tuple(name for name in whole.given.names if name not in whole.culprits))
