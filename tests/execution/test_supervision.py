@@ -168,3 +168,26 @@ def test_a_poisonous_item_is_named_and_the_rest_done(how: int) -> None:
         for _ in range(2):
             found = [item.result for item in engine.run_shards(Poisoned((17,), how), shards)]
             assert found == [tuple(item for item in shard.items if item != 17) for shard in shards]
+
+
+def test_what_a_job_finds_beside_what_is_known_is_left_out_with_it() -> None:
+    poison = {7}
+    crew = FakeCrew(lambda times, shard: Died("SIGSEGV") if poison & set(shard.left) else Done(shard.left))
+    supervision = Supervision(crew)
+    assert [result for _, result in supervision.map(None, [Basket(0, (6, 7, 8))])] == [(6, 8)]
+    poison |= {8}
+    crew.given.clear()
+    assert [result for _, result in supervision.map(None, [Basket(0, (6, 7, 8))])] == [(6,)]
+    assert all(7 not in shard.left for shard in crew.given)
+
+
+def test_jobs_that_keep_their_results_go_further_ahead_of_a_slow_machine() -> None:
+    class Keeps:
+        returns_nothing = True
+
+    for job, most in ((None, 4 * 2), (Keeps(), 64 * 2)):
+        crew = FakeCrew(lambda times, shard: Done(shard))  # the first shard is the last to be answered
+        found = Supervision(crew).map(job, range(500))
+        assert next(found)[0] == 0
+        assert max(crew.given) == most - 1
+        found.close()  # type: ignore[attr-defined]

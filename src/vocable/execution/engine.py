@@ -54,6 +54,16 @@ class Work:
         return self.workers if self.engine == "local" else min(self.workers, available_cores())
 
     @property
+    def device_here(self) -> str:
+        """Device of what this process does by itself; where a cluster has GPUs and this machine none, its processor."""
+        if self.engine == "local":
+            return self.devices[0]
+        try:
+            return check_device(self.devices[0])
+        except InputError:
+            return "cpu"
+
+    @property
     def kind(self) -> str:
         """Kind of the devices, such as `cpu` or `cuda`: the last bits of frames depend on it."""
         return "+".join(sorted({device.partition(":")[0] if device != "cpu:0" else device for device in self.devices}))

@@ -169,6 +169,7 @@ class _Round:
             number, shard = item
             self._wholes[number] = whole = _Whole(number, shard, shard)
             if self._spoiled and isinstance(shard, Divisible) and (known := self._spoiled.intersection(shard.names)):
+                whole.culprits |= known
                 whole.given = shard.without(frozenset(known))
             self._give(whole)
         if self._crew.uneven and len(self._under_way) < slots:

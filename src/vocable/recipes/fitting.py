@@ -282,7 +282,7 @@ def _fit(
 ) -> tuple[Codebook, Labels | None]:
     """Return the codebook, and the labels of the source's frames if it finds them."""
     try:
-        model = settings.estimator(engine.work.here, engine.work.devices[0], state, report).fit(source)
+        model = settings.estimator(engine.work.here, engine.work.device_here, state, report).fit(source)
     except TooFewFramesError as error:
         require_frames_for(error.count, error.clusters)
         raise

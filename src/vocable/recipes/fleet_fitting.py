@@ -365,7 +365,7 @@ class _Fit:
         book = np.zeros((size, dim), np.float32)
         try:
             for first, last in groups:
-                estimator = KMeans(size, random_state=seed, workers=engine.work.here, device=engine.work.devices[0])
+                estimator = KMeans(size, random_state=seed, workers=engine.work.here, device=engine.work.device_here)
                 book[:, first:last] = estimator.fit(source(first, last)).cluster_centers_
         except TooFewFramesError as error:  # files that can't be read have none of what their headers promise
             if error.count // _FRAMES_A_CLUSTER in (0, size):

@@ -134,7 +134,7 @@ def score_frames(
         def quality_of(clusters: int) -> UnitQuality:
             pnmi, purity = [], []
             for seed in range(settings.seeds):
-                model = KMeans(clusters, random_state=seed, workers=work.here, device=work.devices[0]).fit(made.frames)
+                model = KMeans(clusters, random_state=seed, workers=work.here, device=work.device_here).fit(made.frames)
                 units = NearestCentroid(model.cluster_centers_.astype(np.float32))(frames)
                 counts = JointCounts.of([(phones, units)], clusters)
                 pnmi.append(counts.pnmi())

@@ -291,7 +291,7 @@ def _with_alignments(manifest: Manifest, spec: FeatureSpec, alignments: Alignmen
 def _score(
     layer: int, frames: Frames, phones: list[str], settings: LayerSettings, silences: frozenset[str], work: Work
 ) -> LayerScore:
-    model = KMeans(settings.clusters, random_state=settings.seed, workers=work.here, device=work.devices[0])
+    model = KMeans(settings.clusters, random_state=settings.seed, workers=work.here, device=work.device_here)
     units = model.fit(np.ascontiguousarray(frames)).labels_
     assert units is not None
     counts = JointCounts.of([(phones, units)], settings.clusters)
