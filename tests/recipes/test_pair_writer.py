@@ -46,7 +46,7 @@ def same(one: Path, other: Path) -> bool:
     return found == wanted
 
 
-class Stop(Exception):
+class Stop(BaseException):
     """Stands for a kill."""
 
 

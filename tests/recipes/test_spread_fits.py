@@ -21,12 +21,17 @@ Cli = Callable[..., str]
 LITTLE = ("--memory", "0.0001")
 
 
+@pytest.fixture(autouse=True)
+def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vocable.audio.blocks.blocks_of.__defaults__", (12.0,))
+
+
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirteen minutes of coloured noise, in files of 20 to 40 s: seven blocks, and one file too short for a frame."""
+    """Coloured noise in files of 2 to 4 s, several to a block."""
     folder = tmp_path_factory.mktemp("spread")
     for at in range(26):
-        noise = np.random.default_rng(at).standard_normal(16000 * (20 + at % 21))
+        noise = np.random.default_rng(at).standard_normal(1600 * (20 + at % 21))
         colour = np.fft.irfft(np.fft.rfft(noise) / (1 + np.arange(len(noise) // 2 + 1) / (300 * (1 + at % 7))))
         soundfile.write(folder / f"{at:02}.flac", (0.1 * colour / np.abs(colour).max()).astype(np.float32), 16000)
     return folder
