@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vocable.errors import VocableError, sentence_of
+from vocable.execution.messages import pack, unpack
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,17 @@ def answer(function: Callable[[Any], Any], shard: Any) -> Done | Mendable | Fail
         return Done(function(shard))
     except BaseException as error:  # noqa: BLE001 (whatever it is, the shard isn't done)
         return raised(error)
+
+
+def packed(said: Done | Mendable | Failed) -> bytes:
+    """Return what is said of a shard as the content of a message that comes back as it went."""
+    try:
+        content = pack(said)
+        if isinstance(said, Mendable):
+            unpack(content)  # exceptions with a constructor of their own may not come back
+    except Exception as error:  # noqa: BLE001 (whatever a result or an exception does when it is pickled)
+        return pack(Mendable(VocableError(str(said.error))) if isinstance(said, Mendable) else raised(error))
+    return content
 
 
 def raised(error: BaseException) -> Mendable | Failed:

@@ -21,7 +21,7 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(content: bytes) -> Any:
-    """Return the value of a message. The content comes from our own process at the other end of a pipe, never from a file."""
+    """Return the value of a message. It comes from a process of the same run, through its pipe or Ray, never from a file."""
     return pickle.loads(content)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from vocable.artefacts.run_log import version_of
-from vocable.errors import InputError, VocableError
-from vocable.execution.crew import Done, Failed, Mendable, answer
+from vocable.errors import InputError
+from vocable.execution.crew import answer, packed
 from vocable.execution.memory import keep_freed_memory
-from vocable.execution.messages import pack, unpack
+from vocable.execution.messages import unpack
 
 _opened: tuple[str, Callable[[Any], Any]] | None = None
 
@@ -25,18 +25,7 @@ def work(key: str, version: str, job_of: Callable[[], bytes], device: str, conte
         device: to open it on.
         content: the shard, packed.
     """
-    said = answer(lambda shard: _function(key, version, job_of, device)(unpack(shard)), content)
-    try:
-        made = pack(said)
-        if isinstance(said, Mendable):
-            unpack(made)
-    except Exception as error:  # noqa: BLE001 (whatever a result or an exception does when it is pickled)
-        return pack(_sendable(said, error))
-    return made
-
-
-def _sendable(said: Done | Mendable | Failed, error: Exception) -> Mendable | Failed:
-    return Mendable(VocableError(str(said.error))) if isinstance(said, Mendable) else Failed(repr(error))
+    return packed(answer(lambda shard: _function(key, version, job_of, device)(unpack(shard)), content))
 
 
 def _function(key: str, version: str, job_of: Callable[[], bytes], device: str) -> Callable[[Any], Any]:

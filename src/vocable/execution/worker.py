@@ -11,10 +11,9 @@ import warnings
 from collections.abc import Callable
 from typing import IO, Any
 
-from vocable.errors import VocableError
-from vocable.execution.crew import Done, Failed, Mendable, answer, raised
+from vocable.execution.crew import answer, packed
 from vocable.execution.memory import keep_freed_memory
-from vocable.execution.messages import Opening, pack, read_message, unpack, write_message
+from vocable.execution.messages import Opening, read_message, unpack, write_message
 
 
 def main() -> None:
@@ -39,7 +38,7 @@ def main() -> None:
         return function(message)
 
     while True:
-        write_message(answers, _packed(answer(take, messages.get())))
+        write_message(answers, packed(answer(take, messages.get())))
 
 
 def _read_all(stream: IO[bytes], messages: queue.SimpleQueue[bytes]) -> None:
@@ -47,17 +46,6 @@ def _read_all(stream: IO[bytes], messages: queue.SimpleQueue[bytes]) -> None:
     while (content := read_message(stream)) is not None:
         messages.put(content)
     os._exit(0)
-
-
-def _packed(said: Done | Mendable | Failed) -> bytes:
-    """Return an answer as the content of a message that comes back as it went."""
-    try:
-        content = pack(said)
-        if isinstance(said, Mendable):
-            unpack(content)  # exceptions with a constructor of their own may not come back
-    except BaseException as error:
-        return pack(Mendable(VocableError(str(said.error))) if isinstance(said, Mendable) else raised(error))
-    return content
 
 
 if __name__ == "__main__":

@@ -223,12 +223,16 @@ class DisentangledObjective(nn.Module):
     @property
     def scheduled(self) -> float:
         """Which part of their strength heads and centring have."""
-        return self._settings.scheduled(int(self.steps) if self._step is None else self._step, self._steps)
+        return self._settings.scheduled(self._now, self._steps)
 
     @property
     def strength(self) -> float:
         """What the heads' gradients are multiplied with, beside -1."""
-        return self._settings.reversal * self.scheduled
+        return self._settings.strength(self._now, self._steps)
+
+    @property
+    def _now(self) -> int:
+        return int(self.steps) if self._step is None else self._step
 
     def weight(self, batch: DisentangledBatch) -> float:
         """Return how many frames are asked for."""
